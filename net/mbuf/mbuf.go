@@ -1,0 +1,151 @@
+// Package mbuf gives each packet one buffer with room around it, from bounded pools.
+//
+// A packet lives in one Buf from the system call that brought it to the one that takes it away. Headers are put in
+// front of it and trailers behind it by moving two indices; nothing is copied and nothing is allocated per packet.
+// The package knows no packet format. Everything that moves packets calls it.
+package mbuf
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// Headroom is the space in bytes that a reader leaves in front of a packet: enough for a bundle
+	// of four tunnels (outer IPv6, ESP header, 16-byte IV each).
+	Headroom = 4 * (40 + 8 + 16)
+	// Tailroom is the space in bytes behind a packet of the largest size: padding and ICV of four transforms.
+	Tailroom = 4 * (256 + 32)
+	// SmallSize is the largest packet that is sure to fit a small buffer with head-room and tail-room.
+	SmallSize = smallStore - Headroom - Tailroom
+	// MaxSize is the largest packet that any buffer holds: IPv6 header and 65,535 bytes of payload.
+	MaxSize = 40 + 65535
+
+	smallStore = 3584
+	largeStore = MaxSize + Headroom + Tailroom
+)
+
+// Buf is one packet in its buffer. The zero value is not usable; get one from Get.
+type Buf struct {
+	store    []byte
+	off, end int
+}
+
+// Get returns an empty buffer whose packet may grow to size bytes behind Headroom bytes of free space.
+// It panics when size exceeds MaxSize: no IP packet is larger, so that is a bug of the caller.
+func Get(size int) *Buf {
+	var b *Buf
+	switch {
+	case size <= SmallSize:
+		b = small.get()
+	case size <= MaxSize:
+		b = large.get()
+	default:
+		panic("mbuf: packet larger than any IP packet")
+	}
+	b.Reset(Headroom)
+	return b
+}
+
+// Free gives the buffer back. The caller must not touch it afterwards.
+func (b *Buf) Free() {
+	if len(b.store) == smallStore {
+		small.put(b)
+	} else {
+		large.put(b)
+	}
+}
+
+// Bytes is the packet. The slice is capped: appending to it never runs into the tail-room.
+func (b *Buf) Bytes() []byte { return b.store[b.off:b.end:b.end] }
+
+// Len is the packet's length in bytes.
+func (b *Buf) Len() int { return b.end - b.off }
+
+// Reset empties the buffer and leaves headroom bytes free in front.
+func (b *Buf) Reset(headroom int) { b.off, b.end = headroom, headroom }
+
+// Headroom is how many bytes can still be put in front.
+func (b *Buf) Headroom() int { return b.off }
+
+// Tailroom is how many bytes can still be put behind.
+func (b *Buf) Tailroom() int { return len(b.store) - b.end }
+
+// Prepend grows the packet by n bytes in front and returns them, with whatever they held. It returns nil and
+// changes nothing when there is no room.
+func (b *Buf) Prepend(n int) []byte {
+	if n < 0 || n > b.off {
+		return nil
+	}
+	b.off -= n
+	return b.store[b.off : b.off+n : b.off+n]
+}
+
+// Append grows the packet by n bytes behind and returns them, with whatever they held. It returns nil and
+// changes nothing when there is no room.
+func (b *Buf) Append(n int) []byte {
+	if n < 0 || n > b.Tailroom() {
+		return nil
+	}
+	b.end += n
+	return b.store[b.end-n : b.end : b.end]
+}
+
+// TrimFront takes n bytes off the front; n is at most Len.
+func (b *Buf) TrimFront(n int) { b.off += n }
+
+// TrimBack takes n bytes off the back; n is at most Len.
+func (b *Buf) TrimBack(n int) { b.end -= n }
+
+// Room is the space that a reader fills: everything behind the head-room. Call SetLen with what was read.
+func (b *Buf) Room() []byte { return b.store[b.off:] }
+
+// SetLen makes the packet the first n bytes of Room.
+func (b *Buf) SetLen(n int) { b.end = b.off + n }
+
+// Copy returns a buffer of its own with the same bytes.
+func (b *Buf) Copy() *Buf {
+	c := Get(b.Len())
+	copy(c.Append(b.Len()), b.Bytes())
+	return c
+}
+
+// pool keeps free buffers of one size up to a bound; what exceeds it goes to the garbage collector.
+type pool struct {
+	size int
+	max  int
+	out  atomic.Int64 // buffers handed out and not yet back
+
+	mu   sync.Mutex
+	free []*Buf // guarded by mu
+}
+
+var (
+	small = &pool{size: smallStore, max: 4096}
+	large = &pool{size: largeStore, max: 256}
+)
+
+func (p *pool) get() *Buf {
+	p.out.Add(1)
+	p.mu.Lock()
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		p.mu.Unlock()
+		return b
+	}
+	p.mu.Unlock()
+	return &Buf{store: make([]byte, p.size)}
+}
+
+func (p *pool) put(b *Buf) {
+	p.out.Add(-1)
+	p.mu.Lock()
+	if len(p.free) < p.max {
+		p.free = append(p.free, b)
+	}
+	p.mu.Unlock()
+}
+
+// InUse is how many buffers are out, for tests that look for leaks.
+func InUse() int { return int(small.out.Load() + large.out.Load()) }
