@@ -1,0 +1,140 @@
+package stats
+
+import (
+	"fmt"
+	"log/syslog"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Reason says why a packet was dropped. OK means that it was not.
+type Reason uint8
+
+// The reasons. Inbound ones first, then outbound ones.
+const (
+	OK Reason = iota
+
+	InMalformed    // the IP header or the extension headers make no sense
+	InNesting      // more layers of IPsec than the engine unwraps
+	InUnsupported  // a protocol of IPsec without a transform
+	NoSA           // no SA for destination, protocol and SPI
+	BadState       // the SA is larval or dead
+	ESPAlignment   // header or payload is not a multiple of 4
+	ESPTooShort    // no room for header, IV, trailer and ICV
+	ESPReplay      // seen before, or left of the window
+	ESPAuthFail    // the ICV is wrong
+	ESPDecryptFail // the cipher text is not whole blocks
+	ESPBadPadding  // the pad length reaches out of the packet
+	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
+	InPolicy       // the SPD asks for more protection than the packet had
+	InDefault      // no policy, and def_policy is discard
+
+	OutMalformed   // the packet of the stack makes no sense
+	OutDiscard     // a discard policy
+	OutDefault     // no policy, and def_policy is discard
+	OutNoKey       // a required SA is missing
+	OutUnsupported // a protocol of IPsec without a transform
+	OutFragment    // a fragment whose policy cannot be told
+	SeqOverflow    // the sequence numbers of the SA are used up
+	TooBig         // would not fit a 65,535-byte packet
+	ESPNoRoom      // the buffer has no room for header or trailer
+	NoRoute        // the wire refused it for want of a route
+	OutWire        // the wire refused it for another cause
+	numReasons
+)
+
+// reasons is the table. In a text, $ip is IPv4 or IPv6, $proto is ESP, AH or IPComp, $spi the SPI in decimal,
+// $packet and $sa KAME's two descriptions, $off and $len numbers of the packet, $flow its addresses and protocol.
+// The wording is KAME's where KAME had a message.
+var reasons = [numReasons]struct {
+	name  string
+	field Field
+	level syslog.Priority
+	text  string
+}{
+	OK: {name: "ok"},
+
+	InMalformed:    {"in-malformed", InInval, syslog.LOG_ERR, "$ip input: malformed packet (len=$len)"},
+	InNesting:      {"in-nesting", InInval, syslog.LOG_WARNING, "$ip $proto input: too many layers of IPsec: $packet"},
+	InUnsupported:  {"in-unsupported", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: unsupported protocol for spi $spi"},
+	NoSA:           {"no-sa", InNoSA, syslog.LOG_WARNING, "$ip $proto input: no key association found for spi $spi"},
+	BadState:       {"bad-state", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: non-mature/dying SA found for spi $spi"},
+	ESPAlignment:   {"esp-alignment", InInval, syslog.LOG_ERR, "$ip ESP input: packet alignment problem (off=$off, pktlen=$len)"},
+	ESPTooShort:    {"esp-too-short", InInval, syslog.LOG_WARNING, "$ip ESP input: packet too short"},
+	ESPReplay:      {"esp-replay", InESPReplay, syslog.LOG_WARNING, "replay packet in $ip ESP input: $packet $sa"},
+	ESPAuthFail:    {"esp-auth-fail", InESPAuthFail, syslog.LOG_WARNING, "auth fail in $ip ESP input: $packet $sa"},
+	ESPDecryptFail: {"esp-decrypt-fail", InInval, syslog.LOG_ERR, "decrypt fail in $ip ESP input: $sa"},
+	ESPBadPadding:  {"esp-bad-padding", InInval, syslog.LOG_WARNING, "bad pad length in $ip ESP input: $packet $sa"},
+	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
+	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
+	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
+
+	OutMalformed:   {"out-malformed", OutInval, syslog.LOG_ERR, "$ip output: malformed packet (len=$len)"},
+	OutDiscard:     {"out-discard", OutPolVio, syslog.LOG_WARNING, "$ip output: policy is discard: $flow"},
+	OutDefault:     {"out-default", OutPolVio, syslog.LOG_WARNING, "$ip output: no policy and def_policy is discard: $flow"},
+	OutNoKey:       {"out-no-key", OutNoSA, syslog.LOG_WARNING, "$ip output: no SA for $proto: $flow"},
+	OutUnsupported: {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
+	OutFragment:    {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
+	SeqOverflow:    {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
+	TooBig:         {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
+	ESPNoRoom:      {"no-room", OutNoMem, syslog.LOG_ERR, "$ip $proto output: no room in the packet's buffer"},
+	NoRoute:        {"no-route", OutNoRoute, syslog.LOG_ERR, "$ip output: no route: $flow"},
+	OutWire:        {"wire", OutInval, syslog.LOG_ERR, "$ip output: the wire refused a packet: $flow"},
+}
+
+// String is a short name of the reason, for traces and tests.
+func (r Reason) String() string {
+	if r >= numReasons {
+		return "reason " + strconv.Itoa(int(r))
+	}
+	return reasons[r].name
+}
+
+// Field is the counter that the reason moves. Not for OK.
+func (r Reason) Field() Field { return reasons[r].field }
+
+// Level is the syslog priority of the reason's line.
+func (r Reason) Level() syslog.Priority { return reasons[r].level }
+
+// Detail is what a reason's line tells about the packet and its SA. Unused members stay zero. It holds no key.
+type Detail struct {
+	V6         bool
+	Proto      uint8 // IPsec protocol
+	SPI        uint32
+	Src, Dst   netip.Addr // of the packet
+	SASrc      netip.Addr // of the SA
+	SADst      netip.Addr
+	UpperProto uint8
+	Off, Len   int
+}
+
+// Text is the line for the log, without a newline.
+func (r Reason) Text(d Detail) string {
+	ip := "IPv4"
+	if d.V6 {
+		ip = "IPv6"
+	}
+	return strings.NewReplacer(
+		"$ip", ip,
+		"$proto", protoName(d.Proto),
+		"$spi", strconv.FormatUint(uint64(d.SPI), 10),
+		"$packet", fmt.Sprintf("packet(SPI=%d src=%s dst=%s)", d.SPI, d.Src, d.Dst),
+		"$sa", fmt.Sprintf("SA(SPI=%d src=%s dst=%s)", d.SPI, d.SASrc, d.SADst),
+		"$flow", fmt.Sprintf("src=%s dst=%s proto=%d", d.Src, d.Dst, d.UpperProto),
+		"$off", strconv.Itoa(d.Off),
+		"$len", strconv.Itoa(d.Len),
+	).Replace(reasons[r].text)
+}
+
+func protoName(proto uint8) string {
+	switch proto {
+	case 50:
+		return "ESP"
+	case 51:
+		return "AH"
+	case 108:
+		return "IPComp"
+	}
+	return "protocol " + strconv.Itoa(int(proto))
+}
