@@ -1,0 +1,113 @@
+// Package ipsec is the engine: given a packet, it decides by policy and protects or unprotects it with keys.
+//
+// Output takes what the namespace wants to send, Input what arrived protected, Check what arrived in clear; each
+// answers with a verdict. The engine sees buffers, policies and keys only. It opens no socket, starts no goroutine,
+// and knows neither FUSE nor netlink, so it runs whole in a test without root. Package kern feeds it from its loops
+// and carries its verdicts out.
+//
+// Output, Input and Check may be called from any number of goroutines. The SPD, the SADB and the variables are read
+// without locks.
+package ipsec
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"kipsec/ipsec/knob"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
+	"kipsec/ipsec/stats"
+	"kipsec/kern/klog"
+	"kipsec/net/wire"
+)
+
+// Keyer is told what the engine needs from key management.
+type Keyer interface {
+	// Acquire is called for a packet that wants an SA that is not there. It must not block.
+	Acquire(policy *spd.Policy, request *spd.Request, src, dst netip.Addr)
+}
+
+// Config is what an Engine works with. SPD, SADB and Knobs are required.
+type Config struct {
+	SPD   *spd.Table
+	SADB  *sadb.DB
+	Knobs *knob.Set
+	Keyer Keyer        // nil: nobody is asked for keys
+	Log   *klog.Logger // nil: silent
+
+	// PathMTU returns the largest packet in bytes that the way to an address carries. nil means 1,500 everywhere.
+	PathMTU func(dst netip.Addr) int
+}
+
+// Engine is the policy engine and the data path of one kernel.
+type Engine struct {
+	Config
+	V4, V6 stats.Set
+
+	id atomic.Uint32 // identification of outer IPv4 headers
+}
+
+// New returns an engine over the given databases.
+func New(cfg Config) *Engine {
+	if cfg.PathMTU == nil {
+		cfg.PathMTU = func(netip.Addr) int { return 1500 }
+	}
+	return &Engine{Config: cfg}
+}
+
+// Action is what the caller does with a packet.
+type Action uint8
+
+const (
+	// Drop: the packet ends here. The engine has counted and logged it.
+	Drop Action = iota
+	// Pass: no protection is asked for; the packet goes on as it is.
+	Pass
+	// Send: the packet has been protected and goes to the wire (Output).
+	Send
+	// Deliver: the packet has been unprotected and goes to the stack (Input).
+	Deliver
+	// Split: the packet cannot be tunnelled in one piece of 65,535 bytes; cut it to Verdict.MTU and come again.
+	Split
+	// Refuse: the packet is dropped and its sender is told the MTU that fits, in an ICMP error.
+	Refuse
+)
+
+// Verdict is the engine's answer for one packet.
+type Verdict struct {
+	Action Action
+	Why    stats.Reason // for Drop
+	MTU    int          // for Split and Refuse: the largest packet in bytes that fits
+}
+
+// family returns the counters for an IP version.
+func (e *Engine) family(version int) *stats.Set {
+	if version == 6 {
+		return &e.V6
+	}
+	return &e.V4
+}
+
+// drop counts and logs a packet that ends here.
+func (e *Engine) drop(why stats.Reason, p *wire.Packet, proto uint8, sa *sadb.SA, spi uint32) Verdict {
+	e.family(p.Version).Count(why.Field())
+	if e.Log.Enabled() {
+		e.Log.Printf(why.Level(), "%s", why.Text(detail(p, proto, sa, spi)))
+	}
+	return Verdict{Action: Drop, Why: why}
+}
+
+func detail(p *wire.Packet, proto uint8, sa *sadb.SA, spi uint32) stats.Detail {
+	d := stats.Detail{
+		V6: p.Version == 6, Proto: proto, SPI: spi, Src: p.Flow.Src, Dst: p.Flow.Dst,
+		UpperProto: p.Proto, Off: p.Header, Len: p.Len,
+	}
+	if sa != nil {
+		d.SPI, d.SASrc, d.SADst = sa.SPI, sa.Src, sa.Dst
+	}
+	return d
+}
+
+// now is the time that SAs and policies remember, in Unix seconds.
+func now() int64 { return time.Now().Unix() }

@@ -1,0 +1,169 @@
+package ipsec
+
+import (
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/stats"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// The functions in this file occur in the order in which an inbound packet meets them (RFC 4301 §5.2):
+//
+//	Input    parse, then layer after layer of IPsec
+//	unwrap   SA, transform, tunnel
+//	accept   the policy check with everything the packet had around it
+//	Check    the same check for a packet that came in clear
+
+// Input takes the protection off a packet that arrived with ESP, AH or IPComp for an address of this host, and
+// checks what comes out against the policies. Verdicts: Deliver, Drop.
+func (e *Engine) Input(b *mbuf.Buf) Verdict {
+	var p wire.Packet
+	if err := wire.Parse(b.Bytes(), &p); err != nil {
+		p.Version = version(b.Bytes())
+		return e.drop(stats.InMalformed, &p, 0, nil, 0)
+	}
+	b.TrimBack(b.Len() - p.Len)
+	var h history
+	for isIPsec(p.Proto) {
+		if h.n == maxLayers {
+			return e.drop(stats.InNesting, &p, p.Proto, nil, 0)
+		}
+		done, v := e.unwrap(b, &p, &h)
+		if v.Why != stats.OK {
+			return v
+		}
+		if done {
+			break
+		}
+	}
+	if why := e.accept(&p, b.Bytes(), &h); why != stats.OK {
+		return e.drop(why, &p, 0, nil, 0)
+	}
+	e.clampReply(b.Bytes(), &p)
+	return Verdict{Action: Deliver}
+}
+
+// unwrap takes one layer off. It returns done for an inner packet whose own IPsec is not for us: the stack routes it on
+// or brings it back.
+func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v Verdict) {
+	proto := p.Proto
+	xf := transforms[proto]
+	if xf == nil {
+		return false, e.drop(stats.InUnsupported, p, proto, nil, 0)
+	}
+	if p.Fragment || b.Len() < p.Header+xf.minHeader {
+		return false, e.drop(stats.ESPTooShort, p, proto, nil, 0)
+	}
+	spi := xf.spi(b.Bytes()[p.Header:])
+	sa := e.SADB.Inbound(p.Flow.Dst, proto, spi)
+	if sa == nil && h.n > 0 && h.layers[h.n-1].tunnel {
+		return true, Verdict{}
+	}
+	if sa == nil {
+		return false, e.drop(stats.NoSA, p, proto, nil, spi)
+	}
+	if !sa.Usable() {
+		return false, e.drop(stats.BadState, p, proto, sa, spi)
+	}
+	set := e.family(p.Version)
+	next, why := xf.input(b, p.Header, p.ProtoOff, sa)
+	if why != stats.OK {
+		return false, e.drop(why, p, proto, sa, spi)
+	}
+	e.countInput(set, sa)
+	finish(b.Bytes(), p)
+	sa.Record(b.Len(), now())
+
+	tunnel := (next == wire.ProtoIPIP || next == wire.ProtoIPv6) && sa.Mode != pfkey.ModeTransport
+	h.layers[h.n] = layer{sa: sa, tunnel: tunnel}
+	h.n++
+	if tunnel {
+		why = e.decapsulate(b, p)
+	} else if err := wire.Parse(b.Bytes(), p); err != nil {
+		why = stats.InMalformed
+	}
+	if why != stats.OK {
+		return false, e.drop(why, p, proto, sa, spi)
+	}
+	set.Count(stats.InSuccess)
+	return false, Verdict{}
+}
+
+func (e *Engine) countInput(set *stats.Set, sa *sadb.SA) {
+	set.CountAlg(stats.InESPHist, uint8(sa.Enc))
+	if sa.Suite.ICVLen() > 0 {
+		set.Count(stats.InESPAuthSucc)
+	}
+}
+
+// accept is the inbound check: the policy for the packet against the protection that it had.
+func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
+	if wire.IsNeighbourDiscovery(p, b) {
+		return stats.OK
+	}
+	policy := e.lookup(pfkey.DirIn, p)
+	if policy == nil {
+		if e.defaultDiscards(p.Version) {
+			return stats.InDefault
+		}
+		return stats.OK
+	}
+	policy.Touch(now())
+	switch policy.Type {
+	case pfkey.PolicyNone:
+		return stats.OK
+	case pfkey.PolicyIPsec:
+		if e.satisfies(policy, h) {
+			return stats.OK
+		}
+	}
+	return stats.InPolicy
+}
+
+// Check asks the same about a packet that came in clear, for this host or for others behind it. The packet may be cut
+// off after its headers; it is not changed. Verdicts: Pass, Drop.
+func (e *Engine) Check(b []byte) Verdict {
+	var p wire.Packet
+	if err := wire.ParseHeaders(b, &p); err != nil {
+		p.Version = version(b)
+		return e.drop(stats.InMalformed, &p, 0, nil, 0)
+	}
+	var none history
+	if why := e.accept(&p, b, &none); why != stats.OK {
+		return e.drop(why, &p, 0, nil, 0)
+	}
+	return Verdict{Action: Pass}
+}
+
+// clampReply lowers the MSS that a SYN announces to what the protected way back carries.
+func (e *Engine) clampReply(b []byte, p *wire.Packet) {
+	if p.Proto != wire.ProtoTCP || p.Fragment || len(b) < p.Header+14 || b[p.Header+13]&0x02 == 0 {
+		return
+	}
+	back := *p
+	back.Flow.Src, back.Flow.Dst = p.Flow.Dst, p.Flow.Src
+	back.Flow.SrcPort, back.Flow.DstPort = p.Flow.DstPort, p.Flow.SrcPort
+	policy := e.lookup(pfkey.DirOut, &back)
+	if policy == nil || policy.Type != pfkey.PolicyIPsec {
+		return
+	}
+	var steps [maxSteps]step
+	n := 0
+	src, dst := back.Flow.Src, back.Flow.Dst
+	for i := range policy.Requests {
+		r := &policy.Requests[i]
+		if r.Mode == pfkey.ModeTunnel {
+			src, dst = r.Src, r.Dst
+		}
+		sa, xf := e.outboundSA(r, src, dst), transforms[r.Proto]
+		if sa != nil && xf != nil {
+			steps[n] = step{sa: sa, xf: xf, tunnel: r.Mode == pfkey.ModeTunnel}
+			n++
+		}
+	}
+	if n > 0 {
+		largest := e.fit(&back, steps[:n], e.PathMTU(steps[n-1].outerDst(&back)))
+		wire.ClampMSS(b, p, segment(largest, p.Version))
+	}
+}

@@ -1,0 +1,239 @@
+package ipsec
+
+import (
+	"net/netip"
+
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
+	"kipsec/ipsec/stats"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// The functions in this file occur in the order in which an outbound packet meets them (RFC 4301 §5.1):
+//
+//	Output   parse, policy, what no policy covers
+//	plan     the SA of each request; what happens where one is missing
+//	sizes    does the result fit a packet, and the way
+//	apply    encapsulation and transforms, innermost first
+//	finish   lengths and checksum of the header that is now outermost
+
+// Output decides about a packet that the namespace wants to send and protects it in place where policy says so.
+// Verdicts: Pass, Send, Drop, Split, Refuse.
+func (e *Engine) Output(b *mbuf.Buf) Verdict {
+	var p wire.Packet
+	if err := wire.Parse(b.Bytes(), &p); err != nil {
+		p.Version = version(b.Bytes())
+		return e.drop(stats.OutMalformed, &p, 0, nil, 0)
+	}
+	b.TrimBack(b.Len() - p.Len)
+	if wire.IsNeighbourDiscovery(&p, b.Bytes()) {
+		return Verdict{Action: Pass}
+	}
+	policy := e.lookup(pfkey.DirOut, &p)
+	if policy == nil {
+		if e.defaultDiscards(p.Version) {
+			return e.drop(stats.OutDefault, &p, 0, nil, 0)
+		}
+		return Verdict{Action: Pass}
+	}
+	policy.Touch(now())
+	switch policy.Type {
+	case pfkey.PolicyNone:
+		return Verdict{Action: Pass}
+	case pfkey.PolicyIPsec:
+		return e.protect(b, &p, policy)
+	}
+	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
+}
+
+// step is one request of a policy with the SA that serves it.
+type step struct {
+	sa     *sadb.SA
+	xf     *transform
+	tunnel bool
+}
+
+// maxSteps bounds the requests of one policy; the SPD refuses more.
+const maxSteps = spd.MaxRequests
+
+func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy) Verdict {
+	var steps [maxSteps]step
+	n, verdict := e.plan(p, policy, &steps)
+	if n <= 0 {
+		return verdict
+	}
+	if v, ok := e.sizes(b, p, steps[:n]); !ok {
+		return v
+	}
+	return e.apply(b, p, steps[:n])
+}
+
+// plan finds the SA of each request. A request of level use without an SA is left out, one of level require drops
+// the packet (KAME ipsec4_output, key_checkrequest). Both ask for keys. It returns 0 steps with Pass when nothing is
+// left to apply, and -1 when the packet is dropped.
+func (e *Engine) plan(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step) (int, Verdict) {
+	n := 0
+	src, dst := p.Flow.Src, p.Flow.Dst
+	for i := range policy.Requests {
+		r := &policy.Requests[i]
+		tunnel := r.Mode == pfkey.ModeTunnel
+		if p.Fragment && !tunnel && n == 0 {
+			return -1, e.drop(stats.OutFragment, p, r.Proto, nil, 0)
+		}
+		from, to := src, dst
+		if tunnel {
+			from, to = r.Src, r.Dst
+		}
+		sa := e.outboundSA(r, from, to)
+		if sa == nil {
+			if e.Keyer != nil {
+				e.Keyer.Acquire(policy, r, from, to)
+			}
+			if e.level(policy, r) == pfkey.LevelRequire {
+				return -1, e.drop(stats.OutNoKey, p, r.Proto, nil, 0)
+			}
+			continue
+		}
+		xf := transforms[r.Proto]
+		if xf == nil {
+			return -1, e.drop(stats.OutUnsupported, p, r.Proto, sa, sa.SPI)
+		}
+		steps[n] = step{sa: sa, xf: xf, tunnel: tunnel}
+		n++
+		src, dst = from, to
+	}
+	return n, Verdict{Action: Pass}
+}
+
+func (e *Engine) outboundSA(r *spd.Request, src, dst netip.Addr) *sadb.SA {
+	var reqid uint32
+	if r.Level == pfkey.LevelUnique {
+		reqid = r.ReqID
+	}
+	return e.SADB.Outbound(r.Proto, r.Mode, reqid, src, dst)
+}
+
+// sizes checks the packet against the largest IP packet and, for TCP, against the way's MTU. What is too large for
+// the way is fragmented after encapsulation by whoever sends it; TCP is told instead, because it can do better.
+func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool) {
+	if largest := e.fit(p, steps, wire.MaxPacket); b.Len() > largest {
+		if steps[0].tunnel && largest >= minSplit && !(p.Version == 4 && p.DF) {
+			return Verdict{Action: Split, MTU: largest}, false
+		}
+		v := e.drop(stats.TooBig, p, steps[0].sa.Proto, steps[0].sa, steps[0].sa.SPI)
+		v.Action, v.MTU = Refuse, largest
+		return v, false
+	}
+	if p.Proto != wire.ProtoTCP || p.Fragment {
+		return Verdict{}, true
+	}
+	tcp := b.Bytes()[p.Header:]
+	syn := len(tcp) > 13 && tcp[13]&0x02 != 0
+	if !syn && (p.Version == 4 && !p.DF || b.Len() <= minSplit) {
+		return Verdict{}, true
+	}
+	largest := e.fit(p, steps, e.PathMTU(steps[len(steps)-1].outerDst(p)))
+	if syn {
+		wire.ClampMSS(b.Bytes(), p, segment(largest, p.Version))
+	}
+	if b.Len() > largest {
+		return Verdict{Action: Refuse, MTU: max(largest, minMTU(p.Version))}, false
+	}
+	return Verdict{}, true
+}
+
+// outerDst is where the packet goes after the step.
+func (s *step) outerDst(p *wire.Packet) netip.Addr {
+	if s.tunnel {
+		return s.sa.Dst
+	}
+	return p.Flow.Dst
+}
+
+// minSplit is a size that every link carries: TCP segments up to it are never refused, fragments never made smaller.
+const minSplit = 576
+
+func minMTU(version int) int {
+	if version == 6 {
+		return 1280
+	}
+	return 68
+}
+
+// segment is the TCP segment size for packets of a given length without options.
+func segment(packet, version int) uint16 {
+	headers := 20 + 20
+	if version == 6 {
+		headers = 40 + 20
+	}
+	return uint16(min(max(packet-headers, minSplit-headers), 0xffff))
+}
+
+// fit is the largest packet that the steps turn into one of at most mtu bytes. It walks from the outside inwards.
+func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
+	room := mtu
+	for i := len(steps) - 1; i >= 0; i-- {
+		header := p.Insert
+		for j := 0; j <= i; j++ {
+			if steps[j].tunnel {
+				header = outerHeader(steps[j].sa)
+			}
+		}
+		payload := room - header
+		payload -= steps[i].xf.overhead(steps[i].sa, payload)
+		for payload > 0 && payload+steps[i].xf.overhead(steps[i].sa, payload) > room-header {
+			payload--
+		}
+		if !steps[i].tunnel {
+			payload += header
+		}
+		room = payload
+	}
+	return room
+}
+
+// apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped.
+func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
+	inner := *p
+	for i := range steps {
+		s := &steps[i]
+		if s.tunnel {
+			if why := e.encapsulate(b, p, s.sa); why != stats.OK {
+				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
+			}
+		}
+		if why := s.xf.output(b, p.Insert, p.NextOff, s.sa); why != stats.OK {
+			return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
+		}
+		finish(b.Bytes(), p)
+		s.sa.Record(b.Len(), now())
+		set := e.family(p.Version)
+		set.Count(stats.OutSuccess)
+		set.CountAlg(stats.OutESPHist, uint8(s.sa.Enc))
+	}
+	*p = inner
+	return Verdict{Action: Send}
+}
+
+// finish makes the outermost header agree with the packet's length.
+func finish(b []byte, p *wire.Packet) {
+	p.Len = len(b)
+	p.Proto = b[p.NextOff]
+	if p.Version == 6 {
+		wire.IPv6(b).SetPayloadLength(uint16(len(b) - wire.IPv6HeaderLen))
+		return
+	}
+	ip := wire.IPv4(b)
+	ip.SetTotalLength(uint16(len(b)))
+	ip.UpdateChecksum()
+}
+
+// version reads the version nibble of what may be no packet at all.
+func version(b []byte) int {
+	if len(b) > 0 && b[0]>>4 == 6 {
+		return 6
+	}
+	return 4
+}

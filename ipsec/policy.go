@@ -1,0 +1,97 @@
+package ipsec
+
+import (
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
+	"kipsec/net/wire"
+)
+
+// lookup finds the policy for a packet: the first that matches. A fragment shows no ports, so for it the first policy
+// that could match the whole packet decides: a fragment never slips past a policy with ports (RFC 4301 §7.4).
+func (e *Engine) lookup(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
+	if p.Fragment {
+		return e.SPD.Overlaps(dir, &p.Flow)
+	}
+	return e.SPD.Lookup(dir, &p.Flow)
+}
+
+// defaultDiscards says whether a packet without a policy is dropped.
+func (e *Engine) defaultDiscards(version int) bool {
+	return e.Knobs.Family(version == 6).DefPolicy.Load() == int32(pfkey.PolicyDiscard)
+}
+
+// level resolves a request's level: `default` asks the deflev variable of the selector's family, unique is require
+// with a reqid (KAME ipsec_get_reqlevel, without the missing break that made AH ignore its variables).
+func (e *Engine) level(policy *spd.Policy, r *spd.Request) pfkey.Level {
+	switch r.Level {
+	case pfkey.LevelUse:
+		return pfkey.LevelUse
+	case pfkey.LevelRequire, pfkey.LevelUnique:
+		return pfkey.LevelRequire
+	}
+	k := e.Knobs.Family(policy.Src.Addr().Is6())
+	tunnel := r.Mode == pfkey.ModeTunnel
+	switch {
+	case r.Proto == wire.ProtoESP && tunnel:
+		return pfkey.Level(k.ESPNetDeflev.Load())
+	case r.Proto == wire.ProtoESP:
+		return pfkey.Level(k.ESPTransDeflev.Load())
+	case r.Proto == wire.ProtoAH && tunnel:
+		return pfkey.Level(k.AHNetDeflev.Load())
+	case r.Proto == wire.ProtoAH:
+		return pfkey.Level(k.AHTransDeflev.Load())
+	}
+	return pfkey.LevelUse
+}
+
+// maxLayers is how many layers of IPsec the engine takes off one packet.
+const maxLayers = 8
+
+// layer is one protection that an arriving packet had.
+type layer struct {
+	sa     *sadb.SA
+	tunnel bool
+}
+
+// history is what an arriving packet had around it, outermost first.
+type history struct {
+	layers [maxLayers]layer
+	n      int
+}
+
+// satisfies says whether the protections of a packet are at least those that the policy asks for, in its order. The
+// requests of a policy run from the innermost to the outermost, the history the other way round. More protection
+// than asked for is accepted (KAME ipsec_in_reject, made exact).
+func (e *Engine) satisfies(policy *spd.Policy, h *history) bool {
+	at := h.n - 1
+	for i := range policy.Requests {
+		r := &policy.Requests[i]
+		found := at
+		for found >= 0 && !h.layers[found].fits(r) {
+			found--
+		}
+		if found >= 0 {
+			at = found - 1
+			continue
+		}
+		// RFC 3173 §2.2: what is too small to shrink arrives without IPComp.
+		if r.Proto != wire.ProtoIPComp && e.level(policy, r) == pfkey.LevelRequire {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *layer) fits(r *spd.Request) bool {
+	if l.sa.Proto != r.Proto || l.tunnel != (r.Mode == pfkey.ModeTunnel) {
+		return false
+	}
+	if r.Level == pfkey.LevelUnique && r.ReqID != 0 && l.sa.ReqID != r.ReqID {
+		return false
+	}
+	if r.Mode == pfkey.ModeTunnel && (l.sa.Src != r.Src || l.sa.Dst != r.Dst) {
+		return false
+	}
+	return true
+}
