@@ -121,7 +121,36 @@ type extension struct {
 	append   func(m *Message, b []byte) []byte
 }
 
-var extensions [MaxExt + 1]extension
+// extensions has a row for each extension that may stand in a message, by number.
+var extensions = [MaxExt + 1]extension{
+	ExtSA:      {16, 16, parseSA, appendSA},
+	ExtCurrent: lifetimeRow(ExtCurrent, func(m *Message) **Lifetime { return &m.Current }),
+	ExtHard:    lifetimeRow(ExtHard, func(m *Message) **Lifetime { return &m.Hard }),
+	ExtSoft:    lifetimeRow(ExtSoft, func(m *Message) **Lifetime { return &m.Soft }),
+	ExtSrc:     addressRow(ExtSrc, func(m *Message) **Address { return &m.Src }),
+	ExtDst:     addressRow(ExtDst, func(m *Message) **Address { return &m.Dst }),
+	ExtProxy:   addressRow(ExtProxy, func(m *Message) **Address { return &m.Proxy }),
+	ExtKeyAuth: keyRow(ExtKeyAuth, func(m *Message) **Key { return &m.KeyAuth }),
+	ExtKeyEnc:  keyRow(ExtKeyEnc, func(m *Message) **Key { return &m.KeyEnc }),
+
+	ExtIdentSrc:      identityRow(ExtIdentSrc, func(m *Message) **Identity { return &m.IdentSrc }),
+	ExtIdentDst:      identityRow(ExtIdentDst, func(m *Message) **Identity { return &m.IdentDst }),
+	ExtSensitivity:   opaqueRow(ExtSensitivity, 16, func(m *Message) **Opaque { return &m.Sensitivity }),
+	ExtProposal:      {8, 0, parseProposal, appendProposal},
+	ExtSupportedAuth: supportedRow(ExtSupportedAuth, func(m *Message) *[]Alg { return &m.SupportedAuth }),
+	ExtSupportedEnc:  supportedRow(ExtSupportedEnc, func(m *Message) *[]Alg { return &m.SupportedEnc }),
+	ExtSPIRange:      {16, 16, parseSPIRange, appendSPIRange},
+	ExtPolicy:        {16, 0, parsePolicy, appendPolicy},
+	ExtSA2:           {16, 16, parseSA2, appendSA2},
+	ExtNATType:       {8, 8, parseNATType, appendNATType},
+	ExtNATSrcPort:    portRow(ExtNATSrcPort, func(m *Message) **uint16 { return &m.NATSrcPort }),
+	ExtNATDstPort:    portRow(ExtNATDstPort, func(m *Message) **uint16 { return &m.NATDstPort }),
+	ExtNATOrig:       addressRow(ExtNATOrig, func(m *Message) **Address { return &m.NATOrig }),
+
+	ExtSecurityContext: opaqueRow(ExtSecurityContext, 8, func(m *Message) **Opaque { return &m.SecurityContext }),
+	ExtKMAddress:       opaqueRow(ExtKMAddress, 8, func(m *Message) **Opaque { return &m.KMAddress }),
+	ExtReplay:          {8, 40, parseReplay, appendReplay},
+}
 
 // dumpOrder is KAME's order in dumps of SAs (key_setdumpsa); what those do not hold follows where KAME's
 // other replies have it.
@@ -129,38 +158,6 @@ var dumpOrder = [...]ExtType{ExtSA, ExtSA2, ExtHard, ExtSoft, ExtCurrent, ExtPol
 	ExtKeyAuth, ExtKeyEnc, ExtIdentSrc, ExtIdentDst, ExtSensitivity, ExtProposal, ExtSupportedAuth,
 	ExtSupportedEnc, ExtSPIRange, ExtNATType, ExtNATSrcPort, ExtNATDstPort, ExtNATOrig,
 	ExtSecurityContext, ExtKMAddress, ExtReplay}
-
-func init() {
-	extensions = [MaxExt + 1]extension{
-		ExtSA:      {16, 16, parseSA, appendSA},
-		ExtCurrent: lifetimeRow(ExtCurrent, func(m *Message) **Lifetime { return &m.Current }),
-		ExtHard:    lifetimeRow(ExtHard, func(m *Message) **Lifetime { return &m.Hard }),
-		ExtSoft:    lifetimeRow(ExtSoft, func(m *Message) **Lifetime { return &m.Soft }),
-		ExtSrc:     addressRow(ExtSrc, func(m *Message) **Address { return &m.Src }),
-		ExtDst:     addressRow(ExtDst, func(m *Message) **Address { return &m.Dst }),
-		ExtProxy:   addressRow(ExtProxy, func(m *Message) **Address { return &m.Proxy }),
-		ExtKeyAuth: keyRow(ExtKeyAuth, func(m *Message) **Key { return &m.KeyAuth }),
-		ExtKeyEnc:  keyRow(ExtKeyEnc, func(m *Message) **Key { return &m.KeyEnc }),
-
-		ExtIdentSrc:      identityRow(ExtIdentSrc, func(m *Message) **Identity { return &m.IdentSrc }),
-		ExtIdentDst:      identityRow(ExtIdentDst, func(m *Message) **Identity { return &m.IdentDst }),
-		ExtSensitivity:   opaqueRow(ExtSensitivity, 16, func(m *Message) **Opaque { return &m.Sensitivity }),
-		ExtProposal:      {8, 0, parseProposal, appendProposal},
-		ExtSupportedAuth: supportedRow(ExtSupportedAuth, func(m *Message) *[]Alg { return &m.SupportedAuth }),
-		ExtSupportedEnc:  supportedRow(ExtSupportedEnc, func(m *Message) *[]Alg { return &m.SupportedEnc }),
-		ExtSPIRange:      {16, 16, parseSPIRange, appendSPIRange},
-		ExtPolicy:        {16, 0, parsePolicy, appendPolicy},
-		ExtSA2:           {16, 16, parseSA2, appendSA2},
-		ExtNATType:       {8, 8, parseNATType, appendNATType},
-		ExtNATSrcPort:    portRow(ExtNATSrcPort, func(m *Message) **uint16 { return &m.NATSrcPort }),
-		ExtNATDstPort:    portRow(ExtNATDstPort, func(m *Message) **uint16 { return &m.NATDstPort }),
-		ExtNATOrig:       addressRow(ExtNATOrig, func(m *Message) **Address { return &m.NATOrig }),
-
-		ExtSecurityContext: opaqueRow(ExtSecurityContext, 8, func(m *Message) **Opaque { return &m.SecurityContext }),
-		ExtKMAddress:       opaqueRow(ExtKMAddress, 8, func(m *Message) **Opaque { return &m.KMAddress }),
-		ExtReplay:          {8, 40, parseReplay, appendReplay},
-	}
-}
 
 // header appends an extension header whose length close fills in.
 func header(b []byte, t ExtType) (out []byte, start int) {

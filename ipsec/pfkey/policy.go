@@ -28,7 +28,7 @@ type Request struct {
 }
 
 // parsePolicy reads the policy and its requests as KAME key_msg2sp does, in Linux's layout. Each request
-// says its length in bytes; the last may be padded to a whole word.
+// says its length in bytes; less than a word at the end is padding.
 func parsePolicy(m *Message, b []byte) error {
 	t := binary.NativeEndian.Uint16(b[4:])
 	if t > 0xff {
@@ -40,7 +40,7 @@ func parsePolicy(m *Message, b []byte) error {
 		ID:       binary.NativeEndian.Uint32(b[8:]),
 		Priority: binary.NativeEndian.Uint32(b[12:]),
 	}
-	for b = b[16:]; len(b) > 0; {
+	for b = b[16:]; len(b) >= 8; {
 		if len(b) < requestLen {
 			return ErrPolicy
 		}
@@ -53,7 +53,7 @@ func parsePolicy(m *Message, b []byte) error {
 			return err
 		}
 		p.Requests = append(p.Requests, r)
-		b = b[min(align8(n), len(b)):]
+		b = b[n:]
 	}
 	m.Policy = p
 	return nil
