@@ -1,0 +1,49 @@
+# kipsec: see `make help`.
+
+export CGO_ENABLED = 0
+
+BIN      = bin/kipsecd bin/sysctl bin/setkey
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+PREFIX   = /usr/local
+GOFILES := $(shell find cmd fs ipsec kern net tests -name '*.go' 2>/dev/null)
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+all: $(BIN)  ## build bin/kipsecd, bin/sysctl and bin/setkey (default)
+
+bin/%: $(GOFILES) go.mod go.sum
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+demo: all  ## two hosts in namespaces, ESP between them, every step shown (root)
+	@tests/need.sh demo
+	@tests/demo.sh
+
+test: all  ## all tests; installs the programs that the shell tests ask (root for those)
+	@tests/need.sh test
+	go test ./...
+
+bench: all  ## throughput through two daemons and through a plain veth, and Go benchmarks (root)
+	@tests/need.sh demo
+	@tests/bench.sh
+
+lint:  ## gofmt, go vet, staticcheck, shellcheck
+	@tests/need.sh lint
+	@test -z "$$(gofmt -l cmd fs ipsec kern net tests)" || { gofmt -l cmd fs ipsec kern net tests; echo 'not gofmt-ed'; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	shellcheck -x -P tests tests/*.sh .ci/run
+
+install: all  ## install under PREFIX (default /usr/local); sysctl goes to lib/kipsec, to stand first in a PATH
+	install -D -m 755 bin/kipsecd $(DESTDIR)$(PREFIX)/sbin/kipsecd
+	install -D -m 755 bin/setkey $(DESTDIR)$(PREFIX)/sbin/setkey
+	install -D -m 755 bin/sysctl $(DESTDIR)$(PREFIX)/lib/kipsec/sysctl
+
+clean:  ## remove bin
+	rm -rf bin
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: all demo test bench lint install clean help
+.DELETE_ON_ERROR:

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Installs the Debian packages whose programs a make target runs, where they are missing.
+# usage: need.sh demo|test|lint
+set -eu
+
+demo='ip:iproute2 ping:iputils-ping tcpdump:tcpdump nc:netcat-openbsd'
+test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux"
+lint='shellcheck:shellcheck'
+
+case ${1:-} in
+demo) wanted=$demo ;;
+test) wanted=$test ;;
+lint) wanted=$lint ;;
+*)
+	echo "usage: need.sh demo|test|lint" >&2
+	exit 2
+	;;
+esac
+
+missing=
+for pair in $wanted; do
+	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+case " $wanted " in
+*:python3-scapy*)
+	/usr/bin/python3 -c 'import scapy' 2>/dev/null || missing="$missing python3-scapy"
+	;;
+esac
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+	echo "need.sh: please install:$missing" >&2
+	[ "$1" = test ] && exit 0 # the tests that want them skip and say so
+	exit 1
+fi
+echo "installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # a list of packages
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1; then
+	cat "$log" >&2
+	exit 1
+fi
