@@ -1,0 +1,186 @@
+// Command traffic makes and measures load for make bench: one TCP stream, and a flow of small UDP packets.
+//
+//	traffic serve ADDR            take both kinds until killed
+//	traffic tcp ADDR SECONDS      print the Gbit/s that the server received
+//	traffic udp ADDR SECONDS SIZE print the packets per second that the server received
+//
+// It is for the benchmark scripts only and never sends to an address that it was not given.
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "traffic:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "serve":
+		return serve(args[1])
+	case len(args) == 3 && args[0] == "tcp":
+		return tcp(args[1], args[2])
+	case len(args) == 4 && args[0] == "udp":
+		return udp(args[1], args[2], args[3])
+	}
+	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS | udp ADDR SECONDS SIZE")
+}
+
+// A client's first byte says what it wants of a TCP connection.
+const (
+	wantSink  = 'S' // swallow everything, then answer the number of bytes
+	wantCount = 'C' // answer the number of UDP packets since the last answer
+)
+
+func serve(addr string) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	packets, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	var received atomic.Uint64
+	go func() {
+		buf := make([]byte, 65536)
+		for {
+			if _, _, err := packets.ReadFrom(buf); err != nil {
+				return
+			}
+			received.Add(1)
+		}
+	}()
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go answer(conn, &received)
+	}
+}
+
+func answer(conn net.Conn, received *atomic.Uint64) {
+	defer conn.Close()
+	var want [1]byte
+	if _, err := io.ReadFull(conn, want[:]); err != nil {
+		return
+	}
+	var n uint64
+	if want[0] == wantCount {
+		n = received.Swap(0)
+	} else {
+		buf := make([]byte, 1<<20)
+		for {
+			m, err := conn.Read(buf)
+			n += uint64(m)
+			if err != nil {
+				break
+			}
+		}
+	}
+	conn.Write(binary.BigEndian.AppendUint64(nil, n))
+}
+
+func tcp(addr, seconds string) error {
+	length, err := duration(seconds)
+	if err != nil {
+		return err
+	}
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	buf := make([]byte, 1<<18)
+	buf[0] = wantSink
+	start := time.Now()
+	for time.Since(start) < length {
+		if _, err := conn.Write(buf); err != nil {
+			return err
+		}
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	n, err := readCount(conn)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%.3f\n", float64(n)*8/time.Since(start).Seconds()/1e9)
+	return nil
+}
+
+func udp(addr, seconds, size string) error {
+	length, err := duration(seconds)
+	if err != nil {
+		return err
+	}
+	bytes, err := strconv.Atoi(size)
+	if err != nil || bytes < 1 || bytes > 65507 {
+		return fmt.Errorf("bad size %q", size)
+	}
+	if _, err := count(addr); err != nil {
+		return err
+	}
+	conn, err := net.Dial("udp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	buf := make([]byte, bytes)
+	start := time.Now()
+	for time.Since(start) < length {
+		for range 64 {
+			conn.Write(buf) // a full queue is part of what is measured
+		}
+	}
+	elapsed := time.Since(start).Seconds()
+	time.Sleep(200 * time.Millisecond)
+	n, err := count(addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%.0f\n", float64(n)/elapsed)
+	return nil
+}
+
+// count asks the server for the UDP packets since the last time.
+func count(addr string) (uint64, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte{wantCount}); err != nil {
+		return 0, err
+	}
+	return readCount(conn)
+}
+
+func readCount(r io.Reader) (uint64, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b[:]), nil
+}
+
+func duration(seconds string) (time.Duration, error) {
+	n, err := strconv.ParseFloat(seconds, 64)
+	if err != nil || n <= 0 || n > 3600 {
+		return 0, fmt.Errorf("bad number of seconds %q", seconds)
+	}
+	return time.Duration(n * float64(time.Second)), nil
+}
