@@ -1,0 +1,93 @@
+package mbuf
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestGrowAndTrim(t *testing.T) {
+	b := Get(100)
+	defer b.Free()
+	copy(b.Append(5), "hello")
+	copy(b.Prepend(2), "> ")
+	copy(b.Append(1), "!")
+	if got := string(b.Bytes()); got != "> hello!" {
+		t.Fatalf("got %q", got)
+	}
+	b.TrimFront(2)
+	b.TrimBack(1)
+	if got := string(b.Bytes()); got != "hello" || b.Len() != 5 {
+		t.Fatalf("got %q, length %d", got, b.Len())
+	}
+}
+
+func TestRoomIsBounded(t *testing.T) {
+	for _, size := range []int{0, SmallSize, SmallSize + 1, MaxSize} {
+		b := Get(size)
+		if b.Headroom() != Headroom {
+			t.Errorf("size %d: head-room %d, want %d", size, b.Headroom(), Headroom)
+		}
+		if b.Append(size) == nil {
+			t.Errorf("size %d: the packet does not fit its own buffer", size)
+		}
+		if b.Tailroom() < Tailroom {
+			t.Errorf("size %d: tail-room %d, want at least %d", size, b.Tailroom(), Tailroom)
+		}
+		before := b.Len()
+		if b.Prepend(b.Headroom()+1) != nil || b.Append(b.Tailroom()+1) != nil || b.Append(-1) != nil || b.Prepend(-1) != nil {
+			t.Errorf("size %d: grew out of the buffer", size)
+		}
+		if b.Len() != before {
+			t.Errorf("size %d: a refused growth changed the packet", size)
+		}
+		b.Free()
+	}
+}
+
+func TestBytesCannotBeAppendedInto(t *testing.T) {
+	b := Get(10)
+	defer b.Free()
+	b.Append(4)
+	if got := b.Bytes(); cap(got) != len(got) {
+		t.Errorf("capacity %d for %d bytes", cap(got), len(got))
+	}
+}
+
+func TestReadInto(t *testing.T) {
+	b := Get(SmallSize)
+	defer b.Free()
+	n := copy(b.Room(), "packet")
+	b.SetLen(n)
+	if !bytes.Equal(b.Bytes(), []byte("packet")) {
+		t.Errorf("got %q", b.Bytes())
+	}
+	c := b.Copy()
+	defer c.Free()
+	b.Bytes()[0] = 'P'
+	if string(c.Bytes()) != "packet" {
+		t.Errorf("the copy changed with the original: %q", c.Bytes())
+	}
+}
+
+func TestNoAllocationOnceWarm(t *testing.T) {
+	Get(100).Free()
+	Get(MaxSize).Free()
+	if n := testing.AllocsPerRun(100, func() {
+		Get(100).Free()
+		Get(MaxSize).Free()
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestInUseCounts(t *testing.T) {
+	before := InUse()
+	b := Get(1)
+	if InUse() != before+1 {
+		t.Errorf("%d in use, want %d", InUse(), before+1)
+	}
+	b.Free()
+	if InUse() != before {
+		t.Errorf("%d in use after Free, want %d", InUse(), before)
+	}
+}
