@@ -79,12 +79,20 @@ const (
 	numHistograms
 )
 
-var histograms = [numHistograms]string{
-	"in_esphist", "in_ahhist", "in_comphist", "out_esphist", "out_ahhist", "out_comphist",
+var histograms = [numHistograms]struct{ name, doc string }{
+	InESPHist:   {"in_esphist", "inbound ESP packets by encryption algorithm"},
+	InAHHist:    {"in_ahhist", "inbound AH packets by integrity algorithm"},
+	InCompHist:  {"in_comphist", "inbound IPComp packets by compression algorithm"},
+	OutESPHist:  {"out_esphist", "outbound ESP packets by encryption algorithm"},
+	OutAHHist:   {"out_ahhist", "outbound AH packets by integrity algorithm"},
+	OutCompHist: {"out_comphist", "outbound IPComp packets by compression algorithm"},
 }
 
 // String is the histogram's name in struct ipsecstat.
-func (h Histogram) String() string { return histograms[h] }
+func (h Histogram) String() string { return histograms[h].name }
+
+// Doc says in a line what the histogram counts.
+func (h Histogram) Doc() string { return histograms[h].doc }
 
 // Set is the ipsecstat of one IP family. The zero value is ready; all methods are safe for concurrent use.
 type Set struct {
