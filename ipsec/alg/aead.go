@@ -1,0 +1,29 @@
+package alg
+
+import "encoding/binary"
+
+// seal encrypts an ESP packet with a combined mode and writes its ICV.
+func (k *keys) seal(w *work, esp []byte, seqHigh uint32) {
+	head := espHeader + k.suite.ivLen
+	body := esp[head : len(esp)-k.suite.icvLen]
+	k.aead.Seal(body[:0:len(esp)-head], k.nonce(w, esp[espHeader:head]), body, k.associated(w, esp, seqHigh))
+}
+
+// open is the inverse of seal; false when the ICV is wrong.
+func (k *keys) open(w *work, esp []byte, seqHigh uint32) bool {
+	head := espHeader + k.suite.ivLen
+	_, err := k.aead.Open(esp[head:head], k.nonce(w, esp[espHeader:head]), esp[head:], k.associated(w, esp, seqHigh))
+	return err == nil
+}
+
+// associated is the data that is authenticated but not encrypted: the ESP header, with the high half of the sequence
+// number in the middle when there is one (RFC 4106 §5).
+func (k *keys) associated(w *work, esp []byte, seqHigh uint32) []byte {
+	if !k.suite.esn {
+		return esp[:espHeader]
+	}
+	copy(w.aad[:], esp[:espSeq])
+	binary.BigEndian.PutUint32(w.aad[4:], seqHigh)
+	copy(w.aad[8:], esp[espSeq:espHeader])
+	return w.aad[:]
+}
