@@ -32,7 +32,7 @@ lint:  ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l cmd fs ipsec kern net tests)" || { gofmt -l cmd fs ipsec kern net tests; echo 'not gofmt-ed'; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
-	shellcheck -x -P tests tests/*.sh .ci/run
+	shellcheck -x -P SCRIPTDIR tests/*.sh .ci/run
 
 install: all  ## install under PREFIX (default /usr/local); sysctl goes to lib/kipsec, to stand first in a PATH
 	install -D -m 755 bin/kipsecd $(DESTDIR)$(PREFIX)/sbin/kipsecd

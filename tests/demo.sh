@@ -3,7 +3,7 @@
 #
 #   left 10.1.0.1 fd00:1::1 ───── right 10.1.0.2 fd00:1::2
 #        10.21.0.1 (subnet)             10.22.0.1 (subnet)
-# shellcheck source=tests/lib.sh
+# shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 # watch TITLE FILTER COMMAND...: run a command on left and show what the wire carried meanwhile.

@@ -161,8 +161,7 @@ daemon() {
 	on=$1
 	shift
 	"$BIN/kipsecd" -netns "$tag-$on" "$@" >"$work/$on.log" 2>&1 &
-	eval "pid_$on=$!"
-	background="$background $!"
+	started "$on"
 	if ! wait_for 10 grep -q ready "$work/$on.log"; then
 		sed 's/^/    /' "$work/$on.log"
 		say "FAILED: kipsecd on $on did not get ready"
@@ -170,10 +169,19 @@ daemon() {
 	fi
 }
 
+# started HOST: the last background command is the host's daemon.
+started() {
+	echo $! >"$work/$1.pid"
+	background="$background $!"
+}
+
+# pid HOST: of its daemon.
+pid() { cat "$work/$1.pid"; }
+
 # stop HOST: end its daemon in order.
 stop() {
-	eval "kill \"\$pid_$1\""
-	eval "gone \"\$pid_$1\"" || fail "kipsecd on $1 does not stop"
+	kill "$(pid "$1")"
+	gone "$(pid "$1")" || fail "kipsecd on $1 does not stop"
 }
 
 # sys HOST: where the host's tree is mounted.
@@ -187,16 +195,15 @@ sniff() {
 	where=$1 dev=$2 name=$3
 	shift 3
 	at "$where" tcpdump -U -l -n -i "$dev" "$@" >"$work/$name" 2>"$work/$name.err" &
-	eval "sniffer_$name=$!"
-	background="$background $!"
+	started "$name"
 	wait_for 5 grep -q listening "$work/$name.err" || fail "tcpdump does not start: $(cat "$work/$name.err")"
 }
 
 # sniffed NAME: end the sniffer; its lines are in $work/NAME.
 sniffed() {
 	sleep 0.2
-	eval "kill \"\$sniffer_$1\" 2>/dev/null || :"
-	eval "gone \"\$sniffer_$1\"" || :
+	kill "$(pid "$1")" 2>/dev/null || :
+	gone "$(pid "$1")" || :
 }
 
 # listen HOST NAME NC-ARGUMENT...: nc writes what it receives to $work/NAME.

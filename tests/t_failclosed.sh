@@ -1,0 +1,47 @@
+#!/bin/sh
+# A daemon that is killed leaves the namespace closed for what was protected: nothing leaves or enters in clear until
+# it is back, or -cleanup says so. The judge is a sniffer on the wire.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+two_hosts
+at left ip addr add 10.1.0.3/24 dev to-right
+clear='(icmp or (icmp6 and (ip6[40] == 128 or ip6[40] == 129)))'
+
+for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
+	a=${pair% *} b=${pair#* }
+	{ transport_keys "$a" "$b"; require "$a" "$b"; } >"$work/left.conf"
+	{ transport_keys "$a" "$b"; require "$b" "$a"; } >"$work/right.conf"
+
+	step "$a: a script at start protects before the first packet"
+	sniff right to-left wire "host $a and $clear"
+	daemon left -f "$work/left.conf"
+	daemon right -f "$work/right.conf"
+	must at left ping -c 2 -i 0.2 -W 2 "$b" >/dev/null
+
+	step "$a: kill -9, then neither direction passes in clear"
+	run kill -9 "$(pid left)"
+	gone "$(pid left)" || :
+	refuse at left ping -c 2 -i 0.2 -W 1 "$b" >/dev/null 2>&1
+	stop right
+	refuse at right ping -c 2 -i 0.2 -W 1 "$a" >/dev/null
+	sniffed wire
+	lacks "from left" "$work/wire" " $a > "
+
+	step "$a: what no policy covered goes on meanwhile"
+	[ "$a" != 10.1.0.1 ] || must at left ping -c 1 -W 1 -I 10.1.0.3 10.1.0.2 >/dev/null
+
+	step "$a: a new start puts things right, without a clear packet"
+	sniff right to-left wire "host $a and $clear"
+	daemon left -f "$work/left.conf"
+	daemon right -f "$work/right.conf"
+	must at left ping -c 2 -i 0.2 -W 2 "$b" >/dev/null
+	sniffed wire
+	equal "clear packets" "$(wc -l <"$work/wire")" 0
+
+	step "$a: -cleanup opens the namespace again"
+	run kill -9 "$(pid left)"
+	gone "$(pid left)" || :
+	stop right
+	must "$BIN/kipsecd" -netns "$tag-left" -cleanup
+	must at left ping -c 1 -W 2 "$b" >/dev/null
+done
