@@ -86,17 +86,22 @@ func (s *Suite) Seal(esp []byte, seq uint64) bool {
 		return false
 	}
 	k.nextIV(esp[espHeader:espHeader+s.ivLen], w)
-	if k.aead != nil {
-		k.seal(w, esp, uint32(seq>>32))
-	} else {
-		end := len(esp) - s.icvLen
-		k.encrypt(w, esp[espHeader:espHeader+s.ivLen], esp[espHeader+s.ivLen:end])
-		if w.mac != nil {
-			copy(esp[end:], k.sum(w, esp[:end], uint32(seq>>32)))
-		}
-	}
+	k.protect(w, esp, uint32(seq>>32))
 	k.give(w)
 	return true
+}
+
+// protect is Seal for a packet that has its IV.
+func (k *keys) protect(w *work, esp []byte, seqHigh uint32) {
+	if k.aead != nil {
+		k.seal(w, esp, seqHigh)
+		return
+	}
+	body, end := espHeader+k.suite.ivLen, len(esp)-k.suite.icvLen
+	k.encrypt(w, esp[espHeader:body], esp[body:end])
+	if w.mac != nil {
+		copy(esp[end:], k.sum(w, esp[:end], seqHigh))
+	}
 }
 
 // Open checks the ICV of an ESP packet in constant time and then decrypts the packet in place. esp is a packet as it
