@@ -10,8 +10,10 @@
 package ipsec
 
 import (
+	"errors"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"kipsec/ipsec/knob"
@@ -96,6 +98,18 @@ func (e *Engine) drop(why stats.Reason, p *wire.Packet, proto uint8, sa *sadb.SA
 		e.Log.Printf(why.Level(), "%s", why.Text(detail(p, proto, sa, spi)))
 	}
 	return Verdict{Action: Drop, Why: why}
+}
+
+// WireFailed counts packets that passed the engine and that the wire did not take.
+func (e *Engine) WireFailed(packets int, err error) {
+	why := stats.OutWire
+	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
+		why = stats.NoRoute
+	}
+	for range packets {
+		e.V4.Count(why.Field())
+	}
+	e.Log.Printf(why.Level(), "%s: %v", why, err)
 }
 
 func detail(p *wire.Packet, proto uint8, sa *sadb.SA, spi uint32) stats.Detail {

@@ -138,7 +138,7 @@ func (e *Engine) Check(b []byte) Verdict {
 
 // clampReply lowers the MSS that a SYN announces to what the protected way back carries.
 func (e *Engine) clampReply(b []byte, p *wire.Packet) {
-	if p.Proto != wire.ProtoTCP || p.Fragment || len(b) < p.Header+14 || b[p.Header+13]&0x02 == 0 {
+	if p.Proto != wire.ProtoTCP || p.Fragment || len(b) < p.Header+14 || wire.TCP(b[p.Header:]).Flags()&wire.TCPSyn == 0 {
 		return
 	}
 	back := *p

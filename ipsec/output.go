@@ -130,7 +130,7 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool
 		return Verdict{}, true
 	}
 	tcp := b.Bytes()[p.Header:]
-	syn := len(tcp) > 13 && tcp[13]&0x02 != 0
+	syn := len(tcp) >= wire.TCPHeaderLen && wire.TCP(tcp).Flags()&wire.TCPSyn != 0
 	if !syn && (p.Version == 4 && !p.DF || b.Len() <= minSplit) {
 		return Verdict{}, true
 	}
@@ -157,9 +157,9 @@ const minSplit = 576
 
 func minMTU(version int) int {
 	if version == 6 {
-		return 1280
+		return wire.MinMTU6
 	}
-	return 68
+	return wire.MinMTU4
 }
 
 // segment is the TCP segment size for packets of a given length without options.

@@ -1,8 +1,6 @@
 package ipsec
 
 import (
-	"encoding/binary"
-
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
@@ -37,7 +35,7 @@ func outerHeader(sa *sadb.SA) int {
 func (e *Engine) encapsulate(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA) stats.Reason {
 	class, label := trafficClass(b.Bytes(), p.Version)
 	class = ecnIngress(e.Knobs.Family(sa.Dst.Is6()).ECN.Load(), class)
-	inner, length := uint8(wire.ProtoIPIP), b.Len()
+	inner, length := wire.ProtoIPIP, b.Len()
 	if p.Version == 6 {
 		inner = wire.ProtoIPv6
 	}
@@ -92,10 +90,9 @@ func (e *Engine) outerDF(inner []byte, version int) bool {
 // trafficClass reads TOS or traffic class, and the flow label, which an IPv4 packet has not.
 func trafficClass(b []byte, version int) (class uint8, label uint32) {
 	if version == 4 {
-		return b[1], 0
+		return wire.IPv4(b).TOS(), 0
 	}
-	word := binary.BigEndian.Uint32(b)
-	return uint8(word >> 20), word & 0xfffff
+	return wire.IPv6(b).TrafficClass(), wire.IPv6(b).FlowLabel()
 }
 
 // ecnIngress makes the outer traffic class from the inner one (kame-style table: allowed, forbidden, no-care).
@@ -154,11 +151,10 @@ func (e *Engine) decapsulate(b *mbuf.Buf, p *wire.Packet) stats.Reason {
 }
 
 func setTrafficClass(b []byte, version int, class uint8) {
-	if version == 4 {
-		b[1] = class
-		wire.IPv4(b).UpdateChecksum()
+	if version == 6 {
+		wire.IPv6(b).SetTrafficClass(class)
 		return
 	}
-	word := binary.BigEndian.Uint32(b)
-	binary.BigEndian.PutUint32(b, word&^0x0ff00000|uint32(class)<<20)
+	wire.IPv4(b).SetTOS(class)
+	wire.IPv4(b).UpdateChecksum()
 }

@@ -1,0 +1,195 @@
+package kern
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+
+	"kipsec/ipsec"
+	"kipsec/net/frag"
+	"kipsec/net/link"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// Path joins the engine to the places where packets come in and go out. It holds no policy and no key: what it does
+// with a packet is what the engine's verdict says.
+//
+//	local ──► outbound.run ──► engine.Output ──► fragmentation ──► wire
+//	wire  ──► inbound.run  ──► engine.Input  ──► local
+type Path struct {
+	Engine *ipsec.Engine
+	Local  link.Link // the stack's side, enc0
+	Wire   link.Link // where finished packets go
+
+	// MTU returns the largest packet in bytes that the way to an address carries.
+	MTU func(dst netip.Addr) int
+
+	mu sync.Mutex // held to write to Local: several wires deliver to it
+}
+
+// batch is how many packets one system call may bring.
+const batch = 128
+
+// Outbound carries what the stack sends to the wire, until Local is closed.
+func (p *Path) Outbound() error {
+	o := outbound{path: p, fragments: frag.New(frag.DefaultLimits)}
+	return each(p.Local, o.run)
+}
+
+// Inbound carries what arrives on a wire to the stack, until the wire is closed.
+func (p *Path) Inbound(wire link.Link) error {
+	i := inbound{path: p}
+	return each(wire, i.run)
+}
+
+// each reads batches from a link until it is closed and hands them to run, which owns the buffers from then on.
+func each(from link.Link, run func([]*mbuf.Buf)) error {
+	bufs := make([]*mbuf.Buf, batch)
+	for {
+		n, err := from.ReadBatch(bufs)
+		run(bufs[:n])
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// deliver writes packets to the stack.
+func (p *Path) deliver(bufs []*mbuf.Buf) {
+	if len(bufs) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Local.WriteBatch(bufs) // what the stack refuses, it counts itself
+}
+
+// outbound is the state of one goroutine that sends.
+type outbound struct {
+	path      *Path
+	fragments *frag.Reassembler
+	wire      []*mbuf.Buf // finished packets of this batch
+	local     []*mbuf.Buf // ICMP errors of this batch
+}
+
+func (o *outbound) run(bufs []*mbuf.Buf) {
+	o.wire, o.local = o.wire[:0], o.local[:0]
+	for _, b := range bufs {
+		// The stack may hand over fragments; policy and transport mode are about whole packets.
+		if isFragment(b.Bytes()) {
+			if b = o.fragments.Add(b); b == nil {
+				continue
+			}
+		}
+		o.packet(b)
+	}
+	if len(o.wire) > 0 {
+		if failed, err := o.path.Wire.WriteBatch(o.wire); failed > 0 {
+			o.path.Engine.WireFailed(failed, err)
+		}
+	}
+	o.path.deliver(o.local)
+}
+
+func (o *outbound) packet(b *mbuf.Buf) {
+	v := o.path.Engine.Output(b)
+	switch v.Action {
+	case ipsec.Pass:
+		o.send(b, true)
+	case ipsec.Send:
+		o.send(b, false)
+	case ipsec.Split:
+		if err := frag.Fragment(b, v.MTU, o.packet); err != nil {
+			o.path.Engine.WireFailed(1, err)
+		}
+	case ipsec.Refuse:
+		o.refuse(b, v.MTU)
+	default:
+		b.Free()
+	}
+}
+
+// minimum is a size that needs no look at the way's MTU: IPv6 guarantees it (RFC 8200 §5), and on IPv4 smaller links
+// than this are left to the raw socket's error.
+const minimum = 1280
+
+// send queues a finished packet for the wire, in fragments when the way asks for it. A clear packet that must not be
+// fragmented is answered with an ICMP error instead; a protected one is ours, so its DF bit says nothing about its
+// sender's wishes that the engine has not already honoured.
+func (o *outbound) send(b *mbuf.Buf, clear bool) {
+	if b.Len() <= minimum {
+		o.wire = append(o.wire, b)
+		return
+	}
+	mtu := o.path.MTU(destination(b.Bytes()))
+	if b.Len() <= mtu {
+		o.wire = append(o.wire, b)
+		return
+	}
+	if clear && dontFragment(b.Bytes()) {
+		o.refuse(b, mtu)
+		return
+	}
+	if b.Bytes()[0]>>4 == 4 {
+		wire.IPv4(b.Bytes()).SetDF(false)
+	}
+	if err := frag.Fragment(b, mtu, func(f *mbuf.Buf) { o.wire = append(o.wire, f) }); err != nil {
+		o.path.Engine.WireFailed(1, err)
+	}
+}
+
+// refuse tells the sender of a packet how large it may be.
+func (o *outbound) refuse(b *mbuf.Buf, mtu int) {
+	if answer := wire.TooBig(b.Bytes(), mtu, destination(b.Bytes())); answer != nil {
+		o.local = append(o.local, answer)
+	}
+	b.Free()
+}
+
+// inbound is the state of one goroutine that receives.
+type inbound struct {
+	path  *Path
+	local []*mbuf.Buf
+}
+
+func (i *inbound) run(bufs []*mbuf.Buf) {
+	i.local = i.local[:0]
+	for _, b := range bufs {
+		if v := i.path.Engine.Input(b); v.Action != ipsec.Deliver {
+			b.Free()
+			continue
+		}
+		i.local = append(i.local, b)
+	}
+	i.path.deliver(i.local)
+}
+
+// The following look at packets that the engine or the stack has made; their headers are whole.
+
+func isFragment(b []byte) bool {
+	switch {
+	case len(b) >= wire.IPv4HeaderLen && b[0]>>4 == 4:
+		return wire.IPv4(b).MoreFragments() || wire.IPv4(b).FragOffset() != 0
+	case len(b) >= wire.IPv6HeaderLen && b[0]>>4 == 6:
+		switch wire.IPv6(b).NextHeader() {
+		case wire.ProtoFragment, wire.ProtoHopByHop, wire.ProtoRouting, wire.ProtoDestOpts:
+			var p wire.Packet
+			return wire.Parse(b, &p) == nil && p.Fragment
+		}
+	}
+	return false
+}
+
+func destination(b []byte) netip.Addr {
+	if b[0]>>4 == 6 {
+		return wire.IPv6(b).Dst()
+	}
+	return wire.IPv4(b).Dst()
+}
+
+func dontFragment(b []byte) bool { return b[0]>>4 == 4 && wire.IPv4(b).DF() }
