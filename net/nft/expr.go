@@ -1,0 +1,122 @@
+package nft
+
+import (
+	"bytes"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
+)
+
+// The register that rules load into. It is the first of sixteen of 4 bytes; the second address of a lookup follows the first.
+const reg = unix.NFT_REG32_00
+
+type exprs = []expr.Any
+
+// rule joins the parts of a rule.
+func rule(parts ...exprs) exprs {
+	var all exprs
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func verdict(kind expr.VerdictKind, chain string) exprs {
+	return exprs{&expr.Verdict{Kind: kind, Chain: chain}}
+}
+
+func accept() exprs           { return verdict(expr.VerdictAccept, "") }
+func ret() exprs              { return verdict(expr.VerdictReturn, "") }
+func jump(chain string) exprs { return verdict(expr.VerdictJump, chain) }
+
+func is(op expr.CmpOp, data []byte) exprs {
+	return exprs{&expr.Cmp{Op: op, Register: reg, Data: data}}
+}
+
+// fromDevice matches packets that came in through the interface of this name, also when it is made anew.
+func fromDevice(name string) exprs {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return rule(exprs{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg}}, is(expr.CmpOpEq, padded))
+}
+
+// marked matches packets that have at least one of the bits.
+func marked(bits uint32) exprs {
+	return rule(maskMark(bits, 0), is(expr.CmpOpNeq, binaryutil.NativeEndian.PutUint32(0)))
+}
+
+// maskMark loads (mark AND keep) XOR flip.
+func maskMark(keep, flip uint32) exprs {
+	return exprs{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg},
+		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(keep), Xor: binaryutil.NativeEndian.PutUint32(flip)},
+	}
+}
+
+// setMark replaces some bits of the mark by others and keeps the rest.
+func setMark(clear, set uint32) exprs {
+	return rule(maskMark(^(clear|set), set), exprs{&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg}})
+}
+
+// carriesIPsec matches packets whose protocol is in the set protocolSet.
+func carriesIPsec() exprs {
+	return exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, SetName: protocolSet}}
+}
+
+// fragmentOfIPsec matches IPv6 fragments whose next header is in protocolSet. The protocol that nftables finds by itself is
+// not there in later fragments of AH, which it takes for an extension header.
+func fragmentOfIPsec() exprs {
+	return exprs{
+		&expr.Exthdr{Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Offset: 0, Len: 1, DestRegister: reg},
+		&expr.Lookup{SourceRegister: reg, SetName: protocolSet},
+	}
+}
+
+// neighbourDiscovery matches ICMPv6 types 133 to 137 (RFC 4861 §4), which ARP's place in IPv6 exempts from policies.
+func neighbourDiscovery() exprs {
+	return rule(
+		exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}}, is(expr.CmpOpEq, []byte{unix.IPPROTO_ICMPV6}),
+		exprs{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}},
+		is(expr.CmpOpGte, []byte{133}), is(expr.CmpOpLte, []byte{137}),
+	)
+}
+
+// familyIn matches packets, if the set has the number of their family in it.
+func familyIn(set string) exprs {
+	return exprs{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, SetName: set}}
+}
+
+// inSet matches packets whose addresses, under the masks of the shape, are an element of the set.
+func inSet(f family, s shape, set string) exprs {
+	var all exprs
+	at := uint32(reg)
+	load := func(offset uint32, bits uint8) {
+		if bits == 0 {
+			return
+		}
+		size := uint32(f.size)
+		all = append(all, &expr.Payload{DestRegister: at, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
+		if mask := f.mask(bits); !bytes.Equal(mask, bytes.Repeat([]byte{0xff}, f.size)) {
+			all = append(all, &expr.Bitwise{SourceRegister: at, DestRegister: at, Len: size, Mask: mask, Xor: make([]byte, f.size)})
+		}
+		at += size / 4
+	}
+	load(f.offset, s.src)
+	load(f.offset+uint32(f.size), s.dst)
+	return append(all, &expr.Lookup{SourceRegister: reg, SetName: set})
+}
+
+// queue hands the packet to the listener of an NFQUEUE number; without one the packet is dropped. Native uses nftables' own
+// expression, otherwise it is the target of iptables, revision 1, called through nft_compat.
+func queue(number uint16, native bool) exprs {
+	if native {
+		return exprs{&expr.Queue{Num: number, Total: 1}}
+	}
+	info := make(xt.Unknown, 8) // struct xt_NFQ_info_v1 {number, total uint16}, padded as XT_ALIGN does
+	copy(info, binaryutil.NativeEndian.PutUint16(number))
+	copy(info[2:], binaryutil.NativeEndian.PutUint16(1))
+	return exprs{&expr.Target{Name: "NFQUEUE", Rev: 1, Info: &info}}
+}

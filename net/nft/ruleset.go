@@ -1,0 +1,95 @@
+package nft
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"golang.org/x/sys/unix"
+)
+
+// Names inside the table.
+const (
+	protocolSet = "ipsec"
+	outChain    = "out"
+	inChain     = "in"
+)
+
+// baseChain is one row of the fixed part of the ruleset.
+type baseChain struct {
+	name     string
+	kind     nftables.ChainType
+	hook     *nftables.ChainHook
+	priority int32
+	rules    []exprs
+}
+
+// baseChains are the same in both families but for what only IPv6 has.
+//
+// Priorities: enter comes before every check of the reverse path that a firewall may make (firewalld does at -290). divert
+// and output come after destination NAT (-100), for it is where the packet really goes that counts. input and forward come
+// after the usual firewall chains (0): what those drop nobody has to ask about.
+func baseChains(f family, c Config) []baseChain {
+	forget := rule(marked(MarkMask), setMark(MarkMask, 0))
+	fromEnc := fromDevice(c.Device)
+	chains := []baseChain{
+		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -350, []exprs{
+			forget,
+			rule(fromEnc, setMark(0, MarkReturn)),
+		}},
+		{"divert", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90, []exprs{
+			rule(fromDevice("lo"), accept()),
+			jump(outChain),
+			rule(marked(MarkDivert), setMark(MarkDivert, MarkForward)),
+		}},
+		{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, 20, []exprs{
+			forget, // or a socket with tcp_fwmark_accept inherits them
+			rule(fromEnc, accept()),
+			rule(carriesIPsec(), accept()),
+			jump(inChain),
+		}},
+		{"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 20, []exprs{
+			rule(fromEnc, accept()),
+			jump(inChain),
+		}},
+		{"output", nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, []exprs{
+			rule(marked(MarkBypass), accept()),
+			forget,
+			jump(outChain),
+		}},
+	}
+	if f.size == 16 {
+		input, output := &chains[2], &chains[4]
+		input.insert(3, rule(fragmentOfIPsec(), accept()), rule(neighbourDiscovery(), accept()))
+		output.insert(2, rule(neighbourDiscovery(), accept()))
+	}
+	return chains
+}
+
+func (b *baseChain) insert(at int, rules ...exprs) {
+	b.rules = append(b.rules[:at:at], append(rules, b.rules[at:]...)...)
+}
+
+// addFixed appends to a transaction what makes the table of a family anew, without leaving a moment between the old and the
+// new one. The chains in and out are there and empty.
+func addFixed(tx *nftables.Conn, f family, c Config) {
+	t := table(f)
+	tx.AddTable(t)
+	tx.DelTable(t)
+	tx.AddTable(t)
+	set := &nftables.Set{Table: t, Name: protocolSet, KeyType: nftables.TypeInetProto, KeyByteOrder: binaryutil.BigEndian}
+	_ = tx.AddSet(set, []nftables.SetElement{
+		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
+	}) // fails for anonymous sets only
+	for _, name := range []string{outChain, inChain} {
+		tx.AddChain(&nftables.Chain{Table: t, Name: name})
+	}
+	for _, b := range baseChains(f, c) {
+		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
+		for _, r := range b.rules {
+			tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
+		}
+	}
+}
+
+func table(f family) *nftables.Table {
+	return &nftables.Table{Name: TableName, Family: f.table}
+}
