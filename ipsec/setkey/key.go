@@ -1,0 +1,155 @@
+package setkey
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"kipsec/ipsec/alg"
+	"kipsec/ipsec/pfkey"
+)
+
+func isAlgorithm(w string) bool { return w == "-E" || w == "-A" || w == "-C" }
+
+// algorithms = "-E" EALG [KEY] ["-A" AALG [KEY]] | "-A" AALG [KEY] | "-C" CALG ["-R"]
+func (p *parser) algorithms(a *association) error {
+	t, err := p.next()
+	if err != nil {
+		return err
+	}
+	switch t.text {
+	case "-C": // F_COMP
+		return p.compression(a)
+	case "-E": // F_ENC
+		if err := p.encryption(a); err != nil {
+			return err
+		}
+		t, err := p.peek()
+		if err != nil || t.kind != word || t.text != "-A" {
+			return err
+		}
+		p.peeked = false
+	}
+	return p.authentication(a) // F_AUTH
+}
+
+// encryption reads ALG_ENC and its key.
+func (p *parser) encryption(a *association) error {
+	t, err := p.expect(word)
+	if err != nil {
+		return err
+	}
+	name, old := t.text, a.proto.flags&pfkey.FlagOld != 0
+	switch name {
+	case "simple": // ALG_ENC_OLD
+		p.warn(t.line, warnObsolete)
+	case "des-deriv": // ALG_ENC_DESDERIV
+		if old {
+			return fail(t, errMismatch)
+		}
+		name = "des-cbc"
+		a.flags |= pfkey.FlagDeriv
+	case "des-32iv": // ALG_ENC_DES32IV
+		if !old {
+			return fail(t, errMismatch)
+		}
+		name = "des-cbc"
+		a.flags |= pfkey.FlagIV4B
+	}
+	row := alg.EncByName(name)
+	if row == nil {
+		return fail(t, errAlgorithm)
+	}
+	key, err := p.key(t, row.MinBits == 0)
+	if err != nil {
+		return err
+	}
+	if err := row.CheckKey(key); err != nil {
+		return badKey(t, len(key)*8, row.MinBits, row.MaxBits, err)
+	}
+	// A cipher without a key has an empty extension all the same: kernels insist on one.
+	a.enc, a.keyEnc = row.Number, &pfkey.Key{Bits: uint16(len(key) * 8), Key: key}
+	return nil
+}
+
+// authentication reads ALG_AUTH and its key.
+func (p *parser) authentication(a *association) error {
+	t, err := p.expect(word)
+	if err != nil {
+		return err
+	}
+	row := alg.AuthByName(t.text)
+	if row == nil {
+		return fail(t, errAlgorithm)
+	}
+	key, err := p.key(t, row.MinBits == 0)
+	if err != nil {
+		return err
+	}
+	if err := row.CheckKey(key); err != nil {
+		return badKey(t, len(key)*8, row.MinBits, row.MaxBits, err)
+	}
+	a.auth = row.Number
+	if len(key) > 0 {
+		a.keyAuth = &pfkey.Key{Bits: uint16(len(key) * 8), Key: key}
+	}
+	return nil
+}
+
+// compression reads ALG_COMP and -R.
+func (p *parser) compression(a *association) error {
+	t, err := p.expect(word)
+	if err != nil {
+		return err
+	}
+	row := alg.CompByName(t.text)
+	if row == nil {
+		return fail(t, errAlgorithm)
+	}
+	a.enc = row.Number
+	t, err = p.peek()
+	if err == nil && t.kind == word && t.text == "-R" { // F_RAWCPI
+		p.peeked = false
+		a.flags |= pfkey.FlagRawCPI
+	}
+	return err
+}
+
+// key reads QUOTEDSTRING or HEXSTRING. of is the algorithm's word, which errors show instead of what may be
+// a key. The key may be left out if optional is set.
+func (p *parser) key(of token, optional bool) ([]byte, error) {
+	t, err := p.peek()
+	if err != nil {
+		return nil, err
+	}
+	var key []byte
+	switch {
+	case t.kind == quoted:
+		key = []byte(t.text)
+	case t.kind == word && isHex(t.text):
+		digits := t.text[2:]
+		if len(digits)%2 != 0 { // the first digit alone is the first byte
+			digits = "0" + digits
+		}
+		if key, err = hex.DecodeString(digits); err != nil {
+			return nil, fail(of, errSyntax)
+		}
+	case optional && (t.kind == ';' || t.text == "-A"):
+		return nil, nil
+	default:
+		return nil, fail(of, errNoKey)
+	}
+	p.peeked = false
+	return key, nil
+}
+
+// badKey names what is wrong with a key, without showing it.
+func badKey(of token, bits, minBits, maxBits int, err error) error {
+	switch {
+	case !errors.Is(err, alg.ErrKeyLength):
+		return fail(of, err)
+	case minBits == maxBits:
+		return fail(of, fmt.Errorf("%w (%d bits, not %d)", errKeyLength, bits, minBits))
+	}
+	return fail(of, fmt.Errorf("%w (%d bits, not of %d to %d)", errKeyLength, bits, minBits, maxBits))
+}

@@ -1,0 +1,238 @@
+// Package setkey is the language of setkey(8): it reads scripts, makes PF_KEY messages of them, and prints
+// what a key engine answers in the form of NetBSD and ipsec-tools.
+//
+//	add 192.0.2.1 192.0.2.2 esp 0x10000 -E aes-gcm-16 0x... ;
+//	spdadd 192.0.2.0/24 198.51.100.0/24[80] tcp -P out ipsec esp/transport//require ;
+//
+// It accepts what any of KAME, NetBSD, FreeBSD and ipsec-tools accept, and unlike them it lets no error
+// pass: what cannot be sent as it is written is refused with a text. It opens no socket and knows no
+// kernel: messages go through the Exchange that the caller gives. cmd/setkey runs scripts over a
+// socket, kipsecd those of its start within the process.
+package setkey
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/polstr"
+)
+
+// Exchange sends a message to a key engine and calls reply with each message of the answer: one, or for a
+// dump one per entry (pfkey.Message.Seq counts down to 0) or one with an Errno. It stops at the error that
+// reply returns and returns that; other errors mean that the engine cannot be reached.
+type Exchange func(m *pfkey.Message, reply func(*pfkey.Message) error) error
+
+// Options change what Run does. The zero value prints nothing and stops at the first line that does not parse.
+type Options struct {
+	Out       io.Writer    // where dumps and SAs that were asked for are printed; nil prints nothing
+	Report    func(*Error) // called with each error and each warning as it happens; may be nil
+	Resume    bool         // go on with the next command after one that does not parse (setkey -c)
+	ParseOnly bool         // send nothing (setkey -n); then the Exchange may be nil
+	Print     PrintOptions
+	Lookup    polstr.Lookup // finds addresses of hosts; nil asks the system's resolver
+}
+
+// Error is what is wrong with one command of a script.
+type Error struct {
+	File    string // as Run was told
+	Line    int    // from 1: that of the word that is wrong; that on which the command begins when Kernel
+	Near    string // the word that is wrong, or ""; never a key
+	Kernel  bool   // the key engine's answer; otherwise nothing was sent for this command
+	Warning bool   // the command was carried out
+	Err     error
+}
+
+// Text is the error without file and line.
+func (e *Error) Text() string {
+	if e.Near == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%v at `%s'", e.Err, e.Near)
+}
+
+// Error is file, line and text: "FILE,3: syntax error at `foo'".
+func (e *Error) Error() string { return fmt.Sprintf("%s,%d: %s", e.File, e.Line, e.Text()) }
+
+// Unwrap returns what is wrong; for answers of the kernel that is an Answer.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Answer is the error of a reply.
+type Answer struct {
+	Type  pfkey.Type
+	Errno syscall.Errno
+}
+
+// Error is the text that setkey(8) has for the error.
+func (a Answer) Error() string {
+	if a.Errno == syscall.ENOENT {
+		switch a.Type {
+		case pfkey.Dump:
+			return "No SAD entries"
+		case pfkey.SPDDump:
+			return "No SPD entries"
+		case pfkey.Delete, pfkey.Get, pfkey.SPDDelete:
+			return "No entry"
+		}
+	}
+	if text, ok := errnoTexts[a.Errno]; ok {
+		return text
+	}
+	return a.Errno.Error()
+}
+
+// Unwrap returns the errno.
+func (a Answer) Unwrap() error { return a.Errno }
+
+// errnoTexts has strerror(3)'s words where Go's differ.
+var errnoTexts = map[syscall.Errno]string{
+	syscall.EPERM:           "Operation not permitted",
+	syscall.ENOENT:          "No such file or directory",
+	syscall.ESRCH:           "No such process",
+	syscall.EACCES:          "Permission denied",
+	syscall.EBUSY:           "Device or resource busy",
+	syscall.EEXIST:          "File exists",
+	syscall.EINVAL:          "Invalid argument",
+	syscall.ENOMEM:          "Cannot allocate memory",
+	syscall.EMSGSIZE:        "Message too long",
+	syscall.EPROTONOSUPPORT: "Protocol not supported",
+	syscall.EOPNOTSUPP:      "Operation not supported",
+	syscall.ENOBUFS:         "No buffer space available",
+	syscall.EAFNOSUPPORT:    "Address family not supported by protocol",
+}
+
+// errorText is what parsing has to say; the texts are those of setkey(8) and libipsec.
+type errorText string
+
+func (e errorText) Error() string { return string(e) }
+
+const (
+	errSyntax      errorText = "syntax error"
+	errUnfinished  errorText = "syntax error: the last command has no `;'"
+	errTooLong     errorText = "word too long"
+	errStrongswan  errorText = "syntax error: this looks like strongSwan's ipsec.conf, not like a script for setkey,"
+	errSPI         errorText = "invalid SPI"
+	errSPIBig      errorText = "SPI too big"
+	errNumber      errorText = "number too big"
+	errPrefix      errorText = "Invalid prefix length"
+	errFamily      errorText = "Family mismatch"
+	errNoName      errorText = "Name or service not known"
+	errHostFamily  errorText = "Address family for hostname not supported"
+	errService     errorText = "Servname not supported for ai_socktype"
+	errMultiple    errorText = "multiple address specified"
+	errUpper       errorText = "invalid upper layer protocol"
+	errUpperSpec   errorText = "invalid an upper layer protocol spec"
+	errAlgorithm   errorText = "unsupported algorithm"
+	errMismatch    errorText = "algorithm mismatched"
+	errKeyLength   errorText = "Invalid key length"
+	errOldReplay   errorText = "replay prevention cannot be used with ah/esp-old"
+	errReplay      errorText = "replay window is too large"
+	errUnsupported errorText = "Not supported"
+	errFlag        errorText = "invalid flag"
+	errNoKey       errorText = "syntax error: a key in hex or in quotes is missing"
+
+	warnObsolete errorText = "WARNING: obsolete algorithm"
+	warnMode     errorText = "WARNING: mode is obsolete"
+)
+
+// Run reads a script and carries out each command as soon as its semicolon is read. name is the script's
+// name in errors.
+//
+// After an error that the engine answers it goes on with the next command; after a command that does not
+// parse it stops, unless opts.Resume is set. What was done before an error stays. The result is nil
+// when there was no error at all, an *Error (the first one) when all of the script was read that could be, or the error
+// of r, opts.Out or the Exchange that ended it. An empty database is no error for a dump.
+func Run(r io.Reader, name string, exchange Exchange, opts Options) error {
+	s := &session{name: name, exchange: exchange, opts: opts}
+	if opts.Out == nil {
+		opts.Out = io.Discard
+	}
+	s.out = bufio.NewWriterSize(opts.Out, 64<<10)
+	p := newParser(r)
+	if opts.Lookup != nil {
+		p.lookup = opts.Lookup
+	}
+	p.warn = func(line int, text error) { s.report(&Error{Line: line, Warning: true, Err: text}) }
+	for {
+		c, err := p.command()
+		if err == io.EOF || err == nil && c.exit {
+			return s.first
+		}
+		if bad := (*Error)(nil); errors.As(err, &bad) {
+			s.report(bad)
+			if opts.Resume && !p.fatal && p.skip() == nil {
+				continue
+			}
+			return s.first
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.do(c); err != nil {
+			return err
+		}
+	}
+}
+
+// session carries out the commands of one script.
+type session struct {
+	name     string
+	exchange Exchange
+	opts     Options
+	out      *bufio.Writer
+	first    error
+}
+
+func (s *session) report(e *Error) {
+	e.File = s.name
+	if !e.Warning && s.first == nil {
+		s.first = e
+	}
+	if s.opts.Report != nil {
+		s.opts.Report(e)
+	}
+}
+
+// do sends the messages of a command, all of them also when one is refused.
+func (s *session) do(c *command) error {
+	if s.opts.ParseOnly {
+		return nil
+	}
+	for _, m := range c.messages {
+		m.PID = uint32(os.Getpid())
+		err := s.exchange(m, func(r *pfkey.Message) error { return s.reply(m.Type, r) })
+		if answer := (Answer{}); errors.As(err, &answer) {
+			if err := s.out.Flush(); err != nil {
+				return err
+			}
+			s.report(&Error{Line: c.line, Kernel: true, Err: answer})
+		} else if err != nil {
+			return err
+		}
+	}
+	return s.out.Flush()
+}
+
+// reply prints an answer, or returns its error.
+func (s *session) reply(t pfkey.Type, m *pfkey.Message) error {
+	if m.Errno != 0 {
+		a := Answer{t, m.Errno}
+		if m.Errno == syscall.ENOENT && (t == pfkey.Dump || t == pfkey.SPDDump) {
+			_, err := fmt.Fprintf(s.out, "%v.\n", a)
+			return err
+		}
+		return a
+	}
+	switch t {
+	case pfkey.Dump, pfkey.Get:
+		return PrintSA(s.out, m, time.Now(), s.opts.Print)
+	case pfkey.SPDDump, pfkey.SPDGet:
+		return PrintPolicy(s.out, m, s.opts.Print)
+	}
+	return nil
+}
