@@ -18,6 +18,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(serveEnv); dir != "" {
 		serve(dir)
 	}
+	if path := os.Getenv(pollerEnv); path != "" {
+		poller(path)
+	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each helper of a test with -race takes a second
 	os.Exit(m.Run())
 }
 

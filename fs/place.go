@@ -117,7 +117,7 @@ func (p place) device(dir string) (device string, err error) {
 func (p place) unmount(dir, device string, force bool) error {
 	return p.do(func() error {
 		m, err := topMount(dir)
-		if err != nil || m.device != device {
+		if err != nil || m.device != device || m.fstype != fuseType { // numbers are used again
 			return err
 		}
 		if !force {
