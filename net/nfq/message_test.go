@@ -1,0 +1,219 @@
+package nfq
+
+import (
+	"bytes"
+	"math"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// packetMessage builds a message as the kernel sends it.
+func packetMessage(id uint32, payload []byte, attrs ...func([]byte) []byte) []byte {
+	b := appendMessage(nil, msgPacket, 0, 7)
+	b[sizeofNlmsg] = unix.AF_INET
+	b = appendAttr(b, attrPacketHeader, append(big.AppendUint32(nil, id), 8, 0, unix.NF_INET_LOCAL_IN)...)
+	for _, attr := range attrs {
+		b = attr(b)
+	}
+	b = appendAttr(b, attrPayload, payload...)
+	finish(b, 0)
+	return b
+}
+
+func number(kind uint16, v uint32) func([]byte) []byte {
+	return func(b []byte) []byte { return appendAttr(b, kind, big.AppendUint32(nil, v)...) }
+}
+
+func TestParse(t *testing.T) {
+	b := packetMessage(5, []byte("abcde"), number(attrMark, 0x12345678), number(attrInDev, 3), number(attrOutDev, 4), number(attrCapLen, 1500))
+	kind, body, rest, ok := nextMessage(b)
+	if !ok || kind != msgPacket || len(rest) != 0 {
+		t.Fatalf("message: %v, type %#x, %d bytes left", ok, kind, len(rest))
+	}
+	var p packet
+	if !p.parse(body) {
+		t.Fatal("not parsed")
+	}
+	want := Info{Family: unix.AF_INET, Hook: unix.NF_INET_LOCAL_IN, InDev: 3, OutDev: 4, Mark: 0x12345678, Len: 1500, Truncated: true}
+	if p.id != 5 || string(p.payload) != "abcde" || p.info != want {
+		t.Errorf("id %d, payload %q, info %+v, want %+v", p.id, p.payload, p.info, want)
+	}
+	_, body, _, _ = nextMessage(packetMessage(6, []byte("abc")))
+	if !p.parse(body) || p.info.Len != 3 || p.info.Truncated || p.info.Mark != 0 {
+		t.Errorf("second packet: %+v", p.info)
+	}
+}
+
+func TestParseRefusesWhatDoesNotFit(t *testing.T) {
+	_, body, _, _ := nextMessage(packetMessage(9, []byte("abc"), number(attrMark, 1)))
+	var p packet
+	for n := range body {
+		if p.parse(body[:n]) && !bytes.HasPrefix(body, body[:n]) {
+			t.Errorf("cut to %d bytes it parses", n)
+		}
+	}
+	short := appendMessage(nil, msgPacket, 0, 7)
+	short = appendAttr(short, attrPacketHeader, 0, 0, 0, 9, 8, 0, 1)
+	short = appendAttr(short, attrMark, 1, 2)
+	if p.parse(short[sizeofNlmsg:]) || !p.hasID || p.id != 9 {
+		t.Errorf("short mark: parsed, or id %d got lost", p.id)
+	}
+	if p.parse(nil) || p.hasID {
+		t.Error("nothing parses as a packet")
+	}
+	for _, n := range []uint32{0, 15, 17, math.MaxUint32} {
+		b := make([]byte, 16)
+		native.PutUint32(b, n)
+		if _, _, _, ok := nextMessage(b); ok {
+			t.Errorf("a message of length %d in 16 bytes", n)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(packetMessage(1, []byte("packet"), number(attrCapLen, 99)))
+	f.Add(append(packetMessage(1, nil), packetMessage(2, make([]byte, 60))...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for {
+			_, body, rest, ok := nextMessage(b)
+			if !ok {
+				return
+			}
+			var p packet
+			if p.parse(body) && (!p.hasID || p.info.Len < len(p.payload)) {
+				t.Fatalf("parsed %+v", p)
+			}
+			if len(rest) >= len(b) {
+				t.Fatal("no progress")
+			}
+			b = rest
+		}
+	})
+}
+
+// answer is a verdict message, read back.
+type answer struct {
+	id    uint32
+	pass  bool
+	batch bool
+}
+
+func readAnswers(t *testing.T, b []byte) []answer {
+	t.Helper()
+	var all []answer
+	for len(b) > 0 {
+		kind, body, rest, ok := nextMessage(b)
+		if !ok || len(body) != sizeofVerdict-sizeofNlmsg || big.Uint16(body[2:]) != 7 {
+			t.Fatalf("bad answer % x", b)
+		}
+		verdict := big.Uint32(body[8:])
+		if verdict > 1 || native.Uint16(body[6:]) != attrVerdict {
+			t.Fatalf("bad verdict % x", body)
+		}
+		all = append(all, answer{big.Uint32(body[12:]), verdict == verdictAccept, kind == msgVerdictBatch})
+		b = rest
+	}
+	return all
+}
+
+func TestAnswers(t *testing.T) {
+	type verdict struct {
+		id   uint32
+		pass bool
+	}
+	for _, c := range []struct {
+		name string
+		in   []verdict
+		want []answer
+	}{
+		{"none", nil, nil},
+		{"one", []verdict{{1, true}}, []answer{{1, true, false}}},
+		{"a run", []verdict{{1, true}, {2, true}, {3, true}}, []answer{{3, true, true}}},
+		{"turns", []verdict{{1, true}, {2, false}, {3, false}, {4, true}}, []answer{{1, true, false}, {3, false, true}, {4, true, false}}},
+		{"a gap", []verdict{{1, true}, {4, true}, {5, true}}, []answer{{1, true, false}, {3, false, true}, {5, true, true}}},
+		{"around zero", []verdict{{math.MaxUint32, true}, {0, true}}, []answer{{0, true, true}}},
+		{"a gap around zero", []verdict{{math.MaxUint32, true}, {1, true}}, []answer{{math.MaxUint32, true, false}, {0, false, true}, {1, true, false}}},
+	} {
+		a := answers{queue: 7}
+		for _, v := range c.in {
+			a.add(v.id, v.pass)
+		}
+		got := readAnswers(t, a.take())
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+			continue
+		}
+		for i := range got {
+			if got[i] != c.want[i] {
+				t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+			}
+		}
+		if len(a.take()) != 0 {
+			t.Errorf("%s: answered twice", c.name)
+		}
+	}
+}
+
+// A gap between two reads must not pass with the next run either.
+func TestAnswersRememberTheLastRead(t *testing.T) {
+	a := answers{queue: 7}
+	a.add(1, true)
+	a.take()
+	a.add(3, true)
+	a.add(4, true)
+	got := readAnswers(t, a.take())
+	if len(got) != 2 || got[0] != (answer{2, false, true}) || got[1] != (answer{4, true, true}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// loaded returns a queue without a socket, with a read of n messages in its buffers.
+func loaded(n int) *Queue {
+	q := &Queue{config: Config{}.withDefaults()}
+	q.prepare()
+	for i := range n {
+		copy(q.buffers[i*q.size:(i+1)*q.size], packetMessage(uint32(i+1), make([]byte, 400), number(attrMark, 1), number(attrInDev, 2)))
+		q.headers[i].length = uint32(len(packetMessage(1, make([]byte, 400), number(attrMark, 1), number(attrInDev, 2))))
+	}
+	return q
+}
+
+func TestProcessAllocatesNothing(t *testing.T) {
+	q := loaded(batch)
+	asked := 0
+	handle := func(b []byte, info *Info) bool { asked++; return len(b) == 400 && info.InDev == 2 && asked%3 != 0 }
+	if n := testing.AllocsPerRun(100, func() {
+		q.answers.known = false
+		q.process(batch, handle)
+		q.answers.take()
+	}); n != 0 {
+		t.Errorf("%v allocations for a read of %d packets", n, batch)
+	}
+	if asked != 101*batch {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+func TestTruncatedMessageIsNotAnswered(t *testing.T) {
+	q := loaded(3)
+	q.headers[1].length -= 100 // as if the buffer had been too small
+	q.headers[1].header.Flags = unix.MSG_TRUNC
+	q.answers.queue = 7
+	q.process(3, func([]byte, *Info) bool { return true })
+	got := readAnswers(t, q.answers.take())
+	want := []answer{{1, true, false}, {2, false, true}, {3, true, false}}
+	if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] || q.Malformed() != 1 {
+		t.Errorf("%+v, want %+v; %d malformed", got, want, q.Malformed())
+	}
+}
+
+func BenchmarkProcess(b *testing.B) {
+	q := loaded(batch)
+	b.ReportAllocs()
+	for b.Loop() {
+		q.answers.known = false
+		q.process(batch, func([]byte, *Info) bool { return true })
+		q.answers.take()
+	}
+}
