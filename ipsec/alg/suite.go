@@ -69,6 +69,9 @@ func (s *Suite) Align() int { return max(4, s.enc.Block) }
 // CounterMode says that sequence numbers must not wrap, because IVs would repeat or come close to it.
 func (s *Suite) CounterMode() bool { return s.enc.CounterMode }
 
+// ESN says whether sequence numbers have 64 bits.
+func (s *Suite) ESN() bool { return s.esn }
+
 // Encrypts says whether the payload is hidden.
 func (s *Suite) Encrypts() bool { return s.enc.Encrypts() }
 

@@ -1,0 +1,71 @@
+package esp
+
+import (
+	"crypto/rand"
+
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/stats"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// Output protects a packet (RFC 4303 §3.3): what stands from insert on becomes the payload of an ESP header there, and
+// the byte at nextOff, which named it, names ESP. The buffer needs Overhead's bytes around the packet. Lengths and
+// checksum of the IP header are the caller's to set. When the answer is not stats.OK, the packet is to be thrown away.
+func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
+	suite := sa.Suite
+	payload := b.Len() - insert
+	head := wire.ESPHeaderLen + suite.IVLen()
+	pad := padding(payload, suite.Align())
+	tail := pad + trailer + suite.ICVLen()
+	if b.Len()+head+tail > maxPacket(b.Bytes()) {
+		return stats.TooBig
+	}
+	if b.Headroom() < head || b.Tailroom() < tail {
+		return stats.ESPNoRoom
+	}
+	seq, ok := sa.NextSeq()
+	if !ok {
+		return stats.SeqOverflow
+	}
+
+	b.Prepend(head)
+	b.Append(tail)
+	p := b.Bytes()
+	copy(p[:insert], p[head:head+insert])
+	h := wire.ESP(p[insert:])
+	h.SetSPI(sa.SPI)
+	h.SetSeq(uint32(seq))
+	end := len(p) - suite.ICVLen() - trailer
+	fillPadding(p[end-pad:end], sa.Flags)
+	p[end] = uint8(pad)
+	p[end+1] = p[nextOff]
+	p[nextOff] = wire.ProtoESP
+	if !suite.Seal(h, seq) {
+		return stats.OutNoKey // the SA was deleted meanwhile
+	}
+	return stats.OK
+}
+
+// fillPadding writes 1, 2, 3, … or what the SA's flags ask for (RFC 4303 §2.4, KAME esp_output).
+func fillPadding(pad []byte, flags pfkey.Flags) {
+	switch {
+	case flags&pfkey.FlagPRand != 0:
+		rand.Read(pad)
+	case flags&pfkey.FlagPZero != 0:
+		clear(pad)
+	default:
+		for i := range pad {
+			pad[i] = uint8(i + 1)
+		}
+	}
+}
+
+// maxPacket is the greatest length that the header of packet p can tell.
+func maxPacket(p []byte) int {
+	if len(p) > 0 && p[0]>>4 == 6 {
+		return wire.IPv6HeaderLen + 65535
+	}
+	return 65535
+}
