@@ -134,7 +134,7 @@ func (p *parser) key(of token, optional bool) ([]byte, error) {
 		if key, err = hex.DecodeString(digits); err != nil {
 			return nil, fail(of, errSyntax)
 		}
-	case optional && (t.kind == ';' || t.text == "-A"):
+	case optional && (t.kind != word || t.text[0] == '-'):
 		return nil, nil
 	default:
 		return nil, fail(of, errNoKey)

@@ -165,10 +165,16 @@ func Run(r io.Reader, name string, exchange Exchange, opts Options) error {
 		}
 		if bad := (*Error)(nil); errors.As(err, &bad) {
 			s.report(bad)
-			if opts.Resume && !p.fatal && p.skip() == nil {
+			if !opts.Resume || p.fatal {
+				return s.first
+			}
+			err = p.skip()
+			if err == io.EOF || p.fatal {
+				return s.first
+			}
+			if err == nil {
 				continue
 			}
-			return s.first
 		}
 		if err != nil {
 			return err

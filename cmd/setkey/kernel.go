@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"kipsec/ipsec/keysock"
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/setkey"
+	"kipsec/kern/run"
+)
+
+// patience is how long a kernel may take for a message.
+const patience = 10 * time.Second
+
+// kernel is a PF_KEY socket; keysock.Conn is one.
+type kernel interface {
+	Send(*pfkey.Message) error
+	Receive() (*pfkey.Message, error)
+	SetDeadline(time.Time) error
+	Close() error
+}
+
+// dial opens the PF_KEY socket of the kipsecd of that name, or of this network namespace.
+func dial(name string) (kernel, error) {
+	find := run.Find
+	if name != "" {
+		find = func() (run.Instance, error) { return run.ByName(name) }
+	}
+	instance, err := find()
+	if err != nil {
+		return nil, err
+	}
+	return keysock.Dial(instance.PFKey())
+}
+
+// exchangeOver sends a message and passes on its answers, which have its type and process id; others are
+// what the kernel tells every listener.
+func exchangeOver(k kernel) setkey.Exchange {
+	return func(m *pfkey.Message, reply func(*pfkey.Message) error) error {
+		if err := k.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		if err := k.Send(m); err != nil {
+			return lost(err)
+		}
+		dump := m.Type == pfkey.Dump || m.Type == pfkey.SPDDump
+		for {
+			r, err := k.Receive()
+			if err != nil {
+				return lost(err)
+			}
+			if r.Type != m.Type || r.PID != m.PID {
+				continue
+			}
+			if err := reply(r); err != nil || r.Errno != 0 || !dump || r.Seq == 0 {
+				return err
+			}
+			if err := k.SetDeadline(time.Now().Add(patience)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// lost says what happened to the kernel.
+func lost(err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("kipsecd has hung up")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("no answer from kipsecd within %v", patience)
+	}
+	return err
+}
+
+// watch prints every message until the kernel hangs up.
+func watch(k kernel, out io.Writer, hex bool) error {
+	pid := uint32(os.Getpid())
+	if err := k.Send(&pfkey.Message{Type: pfkey.Promisc, SAType: 1, PID: pid}); err != nil {
+		return lost(err)
+	}
+	for {
+		m, err := k.Receive()
+		if err != nil {
+			return lost(err)
+		}
+		if m.Errno != 0 {
+			return fmt.Errorf("promiscuous mode: %w", m.Errno)
+		}
+		if m.Type != pfkey.Promisc || m.Payload == nil {
+			continue
+		}
+		inner, err := pfkey.Parse(m.Payload)
+		if err != nil {
+			continue
+		}
+		if err := setkey.PrintMessage(out, inner, time.Now(), setkey.TraceOptions{Fields: true, Hex: hex}); err != nil {
+			return err
+		}
+	}
+}
