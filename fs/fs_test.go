@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,6 +58,22 @@ func newKnobs(t testing.TB) *knobs {
 	return k
 }
 
+// mount serves the tree on a new directory until the test ends, and returns the directory.
+func mount(t testing.TB, k *knobs) string {
+	t.Helper()
+	fstest.Need(t)
+	m, err := fs.Mount(filepath.Join(t.TempDir(), "sys"), &k.tree, fs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m.Dir()
+}
+
 // client is a script run in the mount, and what it is to print. An err of "" means that nothing may come on standard error.
 type client struct {
 	script string
@@ -71,7 +88,7 @@ func try(t *testing.T, clients []client) {
 	for _, c := range clients {
 		t.Run(strings.ReplaceAll(c.script, "/", "|"), func(t *testing.T) {
 			needCommands(t, c.script)
-			dir := fstest.Mount(t, &newKnobs(t).tree)
+			dir := mount(t, newKnobs(t))
 			r := fstest.Shell(t, dir, c.script)
 			if r.Out != c.out {
 				t.Errorf("printed %q, want %q", r.Out, c.out)
@@ -190,7 +207,7 @@ func TestFixed(t *testing.T) {
 	} {
 		try(t, []client{{script: script, err: refused, fails: true}})
 	}
-	dir := fstest.Mount(t, &newKnobs(t).tree)
+	dir := mount(t, newKnobs(t))
 	before := fstest.Shell(t, dir, "find . -printf '%y %m %i %U %G %p\\n'")
 	if fstest.Shell(t, dir, "rm -rf net; chmod -R 777 .; chown -R 1:1 ."); before != fstest.Shell(t, dir, "find . -printf '%y %m %i %U %G %p\\n'") {
 		t.Error("rm -rf, chmod -R and chown -R changed something")
@@ -220,12 +237,12 @@ func TestOtherUsers(t *testing.T) {
 // TestInodes checks that inode numbers do not depend on the mount, are all different and the same in readdir and stat.
 func TestInodes(t *testing.T) {
 	const list = "find . -printf '%i %p\\n'"
-	a := fstest.Shell(t, fstest.Mount(t, &newKnobs(t).tree), list).Out
+	a := fstest.Shell(t, mount(t, newKnobs(t)), list).Out
 	other := newKnobs(t)
 	if err := other.tree.Add(sysctl.NewInt(sysctl.Spec{Name: "net.later", Doc: "x"})); err != nil {
 		t.Fatal(err)
 	}
-	dir := fstest.Mount(t, &other.tree)
+	dir := mount(t, other)
 	b := fstest.Shell(t, dir, list).Out
 	if !strings.HasPrefix(b, a) || strings.Count(b, "\n") != strings.Count(a, "\n")+1 {
 		t.Errorf("inode numbers changed:\n%s\n%s", a, b)
@@ -258,7 +275,7 @@ func fields(s string) string {
 // TestChangesShow checks that a change inside the daemon is seen at once: by a new reader, by stat, and by an open descriptor read anew.
 func TestChangesShow(t *testing.T) {
 	k := newKnobs(t)
-	dir := fstest.Mount(t, &k.tree)
+	dir := mount(t, k)
 	if r := fstest.Shell(t, dir, "cat net/inet/ipsec/debug; stat -c %s net/inet/ipsec/debug"); r.Out != "0\n2\n" {
 		t.Errorf("before: %q", r.Out)
 	}

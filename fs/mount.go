@@ -128,8 +128,12 @@ func (m *Mounted) mount(opts Options) error {
 	return err
 }
 
-// Recover detaches from dir what dead daemons left mounted there. A mount that lives, or that is not ours, is an error.
-func Recover(dir string, opts Options) error {
+// Detach detaches from dir what dead daemons left mounted there, in this mount namespace and in that of the parent process. A mount that
+// lives is an error. A symbolic link is followed.
+func Detach(dir string) error {
+	if target, err := os.Readlink(dir); err == nil {
+		dir = target
+	}
 	dir, err := resolve(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -137,7 +141,7 @@ func Recover(dir string, opts Options) error {
 	if err != nil {
 		return err
 	}
-	p := opts.place(dir)
+	p := parentPlace(dir)
 	defer p.close()
 	return recoverAll(dir, p)
 }

@@ -122,7 +122,7 @@ const changed = "0xa" // POLLPRI and POLLERR
 
 func TestPoll(t *testing.T) {
 	k := newKnobs(t)
-	dir := fstest.Mount(t, &k.tree)
+	dir := mount(t, k)
 	p := startPoller(t, filepath.Join(dir, "net/inet/ipsec/debug"))
 	p.ask("poll", "nothing <nil>")
 	if err := k.debug.Store(1); err != nil {
@@ -153,7 +153,7 @@ func TestPoll(t *testing.T) {
 // TestPollerDies kills a waiting poller; the variable must then change as ever, and others be told.
 func TestPollerDies(t *testing.T) {
 	k := newKnobs(t)
-	dir := fstest.Mount(t, &k.tree)
+	dir := mount(t, k)
 	other := startPoller(t, filepath.Join(dir, "net/inet/ipsec/debug"))
 	t.Run("killed", func(t *testing.T) {
 		p := startPoller(t, filepath.Join(dir, "net/inet/ipsec/debug"))
@@ -167,7 +167,7 @@ func TestPollerDies(t *testing.T) {
 
 // TestPollDocument checks that a document is always ready and tells nothing.
 func TestPollDocument(t *testing.T) {
-	dir := fstest.Mount(t, &newKnobs(t).tree)
+	dir := mount(t, newKnobs(t))
 	p := startPoller(t, filepath.Join(dir, "net/inet/ipsec/stats/empty"))
 	p.ask("read", "<nil>")
 	p.ask("poll", "nothing <nil>")
@@ -175,7 +175,7 @@ func TestPollDocument(t *testing.T) {
 
 // TestOtherCalls makes the calls that no shell command makes.
 func TestOtherCalls(t *testing.T) {
-	dir := fstest.Mount(t, &newKnobs(t).tree)
+	dir := mount(t, newKnobs(t))
 	p := startPoller(t, filepath.Join(dir, "net/inet/ipsec/debug"))
 	for range 2 { // the second time the kernel answers alone
 		p.ask("xattr", "operation not supported | operation not supported | operation not supported")

@@ -164,13 +164,17 @@ func TestStackedStaleMounts(t *testing.T) {
 	if n := mountsOn(t, dir); n != 3 {
 		t.Fatalf("%d mounts", n)
 	}
-	if err := fs.Recover(dir, fs.Options{}); err != nil {
+	link := dir + "-link"
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Detach(link); err != nil {
 		t.Error(err)
 	}
 	if n := mountsOn(t, dir); n != 1 {
 		t.Errorf("%d mounts after recovery, want the tmpfs alone", n)
 	}
-	if err := fs.Recover(filepath.Join(dir, "not", "there"), fs.Options{}); err != nil {
+	if err := fs.Detach(filepath.Join(dir, "not", "there")); err != nil {
 		t.Errorf("recovery of what is not there: %v", err)
 	}
 }
@@ -181,8 +185,8 @@ func TestLiveMountIsRespected(t *testing.T) {
 	if _, said := start(t, dir, ""); !strings.Contains(said, "mounted already") {
 		t.Errorf("a second daemon says %q", said)
 	}
-	if err := fs.Recover(dir, fs.Options{}); err == nil {
-		t.Error("Recover detached a living mount, or did not say that it lives")
+	if err := fs.Detach(dir); err == nil {
+		t.Error("Detach detached a living mount, or did not say that it lives")
 	}
 	if r := fstest.Shell(t, dir, "echo 2 > net/dfbit; cat net/dfbit"); r.Out != "2\n" {
 		t.Errorf("the first daemon is disturbed: %+v", r)
@@ -239,7 +243,7 @@ func TestUnmountedByOthers(t *testing.T) {
 }
 
 func TestMountOptions(t *testing.T) {
-	dir := fstest.Mount(t, &newKnobs(t).tree)
+	dir := mount(t, newKnobs(t))
 	r := fstest.Shell(t, "/", `while read -r id up dev root path opts rest; do [ "$path" = "$1" ] && echo "$opts $rest"; done < /proc/self/mountinfo`, dir)
 	for _, want := range []string{"nosuid", "nodev", "noexec", "- fuse.kipsec kipsec ", "default_permissions", "allow_other"} {
 		if !strings.Contains(r.Out, want) {

@@ -1,7 +1,7 @@
-// Package fstest lets a test serve a tree and look at it from other processes.
+// Package fstest lets a test look at a tree that it serves itself, through other processes.
 //
-// A process must never open its own mount, so a test that serves one has every look at it taken by a shell. The tests of package fs
-// and of the commands call it; nothing else does. It never touches the mount itself.
+// A process must never open its own mount, so a test that serves one has every look at it taken by a shell. Tests of mounts call it,
+// nothing else does. It never touches the mount itself.
 package fstest
 
 import (
@@ -9,35 +9,14 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"kipsec/fs"
-	"kipsec/kern/sysctl"
 )
 
 // limit is how long a script may take.
 const limit = 30 * time.Second
-
-// Mount serves the tree on a new directory until the test ends, and returns the directory. It skips the test where there is no usable
-// /dev/fuse. The TestMain of the test must call fs.HelperMain.
-func Mount(t testing.TB, tree *sysctl.Tree) string {
-	t.Helper()
-	Need(t)
-	m, err := fs.Mount(filepath.Join(t.TempDir(), "sys"), tree, fs.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Unmount(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m.Dir()
-}
 
 // Need skips the test where there is no usable /dev/fuse or no right to mount.
 func Need(t testing.TB) {

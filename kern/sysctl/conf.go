@@ -13,6 +13,7 @@ type Setting struct {
 	Name        string // as written, without the dash
 	Value       string // without the blanks around it
 	IgnoreError bool   // a dash stood before the name: failure is no error
+	Exclude     bool   // a dash and a name alone: patterns that match the name leave it out
 	Line        int    // number of the line, from 1
 }
 
@@ -63,14 +64,15 @@ func ReadConf(r io.Reader) iter.Seq2[Setting, error] {
 	}
 }
 
-// ParseSetting reads one assignment "name = value" with an optional dash in front. An error wraps ErrSyntax.
+// ParseSetting reads one assignment "name = value" with an optional dash in front, or "-name" alone. An error wraps ErrSyntax.
 func ParseSetting(text string) (Setting, error) {
 	name, value, found := strings.Cut(text, "=")
 	name = strings.TrimSpace(name)
 	s := Setting{Value: strings.TrimSpace(value)}
 	s.Name, s.IgnoreError = strings.CutPrefix(name, "-")
 	s.Name = strings.TrimSpace(s.Name)
-	if !found || s.Name == "" {
+	s.Exclude = !found && s.IgnoreError && !strings.ContainsAny(s.Name, " \t")
+	if s.Name == "" || !found && !s.Exclude {
 		return s, fmt.Errorf("%w: %q is not name=value", ErrSyntax, text)
 	}
 	return s, nil

@@ -17,6 +17,9 @@ net.inet.ipsec.dfbit=1
 -net.inet.ipsec.debug = 1
 - net/key/spi_minval = 0x100
 no assignment
+-no assignment
+-net.ipv4.conf.all.x
+-
 = 5
 kernel.core_pattern = |/usr/bin/x --a=%P # not a comment
 net.key.a = 1 \
@@ -32,19 +35,22 @@ last = 1`
 			got = append(got, err.Error())
 			continue
 		}
-		got = append(got, fmt.Sprintf("%d %s=%q %v", s.Line, s.Name, s.Value, s.IgnoreError))
+		got = append(got, fmt.Sprintf("%d %s=%q %v %v", s.Line, s.Name, s.Value, s.IgnoreError, s.Exclude))
 	}
 	want := []string{
-		`4 net.inet.ipsec.dfbit="1" false`,
-		`5 net.inet.ipsec.ecn="-1" false`,
-		`6 net.inet.ipsec.debug="1" true`,
-		`7 net/key/spi_minval="0x100" true`,
+		`4 net.inet.ipsec.dfbit="1" false false`,
+		`5 net.inet.ipsec.ecn="-1" false false`,
+		`6 net.inet.ipsec.debug="1" true false`,
+		`7 net/key/spi_minval="0x100" true false`,
 		`line 8: invalid value: "no assignment" is not name=value`,
-		`line 9: invalid value: "= 5" is not name=value`,
-		`10 kernel.core_pattern="|/usr/bin/x --a=%P # not a comment" false`,
-		`11 net.key.a="1   2" false`,
-		`13 empty.value="" false`,
-		`14 last="1" false`,
+		`line 9: invalid value: "-no assignment" is not name=value`,
+		`10 net.ipv4.conf.all.x="" true true`,
+		`line 11: invalid value: "-" is not name=value`,
+		`line 12: invalid value: "= 5" is not name=value`,
+		`13 kernel.core_pattern="|/usr/bin/x --a=%P # not a comment" false false`,
+		`14 net.key.a="1   2" false false`,
+		`16 empty.value="" false false`,
+		`17 last="1" false false`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
