@@ -1,0 +1,141 @@
+// Package key is the key engine: it carries out what PF_KEY messages ask of the SADB and the SPD, answers, and
+// tells other clients.
+//
+// An Engine has sockets, made by Attach and served by Handle; a Sink delivers what the engine sends. The package
+// does no I/O and never sees a packet. ipsec/keysock puts it behind a socket, kern gives it the two databases,
+// tests talk to it in memory.
+//
+// The errors of requests are KAME's (netkey/key.c), with the header of the request alone in the answer. Where
+// KAME is wrong or Linux's clients need something else, the function in question says so.
+//
+// Lock order: Engine.op, Engine.mu, Socket.mu. A handler runs under op from its first look at a database to its
+// last message, so that every client sees changes in the order in which they were made; dumps take a snapshot and
+// send without it.
+package key
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
+)
+
+// Config is what an engine works on.
+type Config struct {
+	SADB *sadb.DB
+	SPD  *spd.Table
+
+	// Read at each GETSPI: net.key.spi_minval, spi_maxval and spi_trycnt.
+	SPIMin, SPIMax, SPITries func() uint32
+}
+
+// Engine serves PF_KEY clients. Its methods are safe for concurrent use.
+type Engine struct {
+	Stats Stats
+
+	cfg   Config
+	op    sync.Mutex // held by whatever changes a database and tells about it
+	reqID uint32     // guarded by op; the last that newReqID gave out
+
+	mu          sync.Mutex
+	sockets     []*Socket // guarded by mu; in the order of their attachment
+	promiscuous int       // guarded by mu; how many sockets are
+}
+
+// New makes an engine without sockets. Functions that cfg leaves out yield KAME's defaults.
+func New(cfg Config) *Engine {
+	for _, d := range []struct {
+		f     *func() uint32
+		value uint32
+	}{{&cfg.SPIMin, 0x100}, {&cfg.SPIMax, 0x0fffffff}, {&cfg.SPITries, 1000}} {
+		if *d.f == nil {
+			*d.f = func() uint32 { return d.value }
+		}
+	}
+	return &Engine{cfg: cfg}
+}
+
+// handler carries out one type of message. Its error becomes the answer.
+type handler struct {
+	run  func(e *Engine, s *Socket, m *pfkey.Message) error
+	long bool // runs without Engine.op, for it waits for the client
+}
+
+// handlers has a row for each message type. A row without a function is a type that only the kernel sends, or none
+// at all.
+var handlers = [pfkey.MaxType + 1]handler{
+	pfkey.GetSPI:     {run: getSPI},
+	pfkey.Update:     {run: update},
+	pfkey.Add:        {run: add},
+	pfkey.Delete:     {run: remove},
+	pfkey.Get:        {run: get},
+	pfkey.Acquire:    {run: unsupported},
+	pfkey.Register:   {run: register},
+	pfkey.Flush:      {run: flush},
+	pfkey.Dump:       {run: dump, long: true},
+	pfkey.Promisc:    {run: promisc},
+	pfkey.SPDUpdate:  {run: spdAdd},
+	pfkey.SPDAdd:     {run: spdAdd},
+	pfkey.SPDDelete:  {run: spdDelete},
+	pfkey.SPDGet:     {run: spdGet},
+	pfkey.SPDDump:    {run: spdDump, long: true},
+	pfkey.SPDFlush:   {run: spdFlush},
+	pfkey.SPDSetIdx:  {run: unsupported},
+	pfkey.SPDDelete2: {run: spdDeleteID},
+	pfkey.Migrate:    {run: unsupported},
+}
+
+func unsupported(*Engine, *Socket, *pfkey.Message) error { return syscall.EOPNOTSUPP }
+
+// serve carries out one request and answers it.
+func (e *Engine) serve(s *Socket, raw []byte) {
+	e.Stats.count(OutTotal)
+	e.Stats.add(OutBytes, len(raw))
+	m, err := pfkey.Parse(raw)
+	if len(raw) > 1 {
+		e.Stats.bar(OutMsgType, raw[1])
+	}
+	var malformed pfkey.ParseError
+	if errors.As(err, &malformed) {
+		row := parseFailures[malformed]
+		e.Stats.count(row.field)
+		e.refuse(s, m, row.errno)
+		return
+	}
+	e.Stats.add(OutInvExtType, m.Unknown)
+	if err := e.dispatch(s, m); err != nil {
+		e.refuse(s, m, errno(err))
+	}
+}
+
+func (e *Engine) dispatch(s *Socket, m *pfkey.Message) error {
+	if err := e.validate(m); err != nil {
+		return err
+	}
+	h := handlers[m.Type]
+	if h.run == nil {
+		e.Stats.count(OutInvMsgType)
+		return syscall.EINVAL
+	}
+	if !h.long {
+		e.op.Lock()
+		defer e.op.Unlock()
+	}
+	return h.run(e, s, m)
+}
+
+// refuse answers a request with an error: its header alone, to the client that asked (and to promiscuous ones).
+// KAME sends the whole request back, keys and all; RFC 2367 §2.1 and Linux's clients want the header.
+func (e *Engine) refuse(s *Socket, m *pfkey.Message, errno syscall.Errno) {
+	r := reply(m)
+	r.Errno = errno
+	e.send(s, ToSender, r)
+}
+
+// reply starts the answer to a request: its header.
+func reply(m *pfkey.Message) *pfkey.Message {
+	return &pfkey.Message{Type: m.Type, SAType: m.SAType, Seq: m.Seq, PID: m.PID}
+}

@@ -1,0 +1,150 @@
+package key
+
+import (
+	"slices"
+	"sync"
+
+	"kipsec/ipsec/pfkey"
+)
+
+// heldMax bounds the messages that wait for a socket while it is served.
+const heldMax = 1024
+
+// Sink takes what the engine sends to one client. Both methods copy what they keep of b.
+type Sink interface {
+	// Send delivers a message without waiting. False means that it is lost: no room, or the client is gone.
+	Send(b []byte) bool
+	// SendWait delivers a message when the client has room. It fails when the client is gone, or has read
+	// nothing for longer than the sink's bound.
+	SendWait(b []byte) error
+}
+
+// Socket is one client's end of PF_KEY. Handle is called by one goroutine at a time.
+type Socket struct {
+	engine *Engine
+	sink   Sink
+	buf    []byte // Handle's own, for encoding
+
+	registered uint16 // guarded by engine.mu; a bit for each SA type
+	promisc    bool   // guarded by engine.mu
+
+	mu     sync.Mutex
+	busy   bool     // guarded by mu; a request is being served
+	held   [][]byte // guarded by mu; what others caused meanwhile, to follow the answer
+	closed bool     // guarded by mu
+}
+
+// Attach makes a socket whose messages go to sink. Close detaches it.
+func (e *Engine) Attach(sink Sink) *Socket {
+	s := &Socket{engine: e, sink: sink}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sockets = append(e.sockets, s)
+	return s
+}
+
+// Close detaches the socket: its registrations end, its SAs and policies stay.
+func (s *Socket) Close() {
+	e := s.engine
+	e.mu.Lock()
+	e.sockets = slices.DeleteFunc(e.sockets, func(o *Socket) bool { return o == s })
+	if s.promisc {
+		s.promisc = false
+		e.promiscuous--
+	}
+	e.mu.Unlock()
+	s.mu.Lock()
+	s.closed, s.held = true, nil
+	s.mu.Unlock()
+}
+
+// Handle serves one request, which raw holds whole, and returns when the answer is delivered. Whatever is wrong
+// with the request is told to the client. Handle keeps nothing of raw.
+//
+// What other clients cause meanwhile is delivered after the answer: real clients take the first message
+// after a request for its answer.
+func (s *Socket) Handle(raw []byte) {
+	s.mu.Lock()
+	s.busy = true
+	s.mu.Unlock()
+	s.engine.serve(s, raw)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = false
+	for _, b := range s.held {
+		s.sendLocked(b)
+	}
+	s.held = nil
+}
+
+// notify delivers a message that this socket did not ask for.
+func (s *Socket) notify(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+	case !s.busy:
+		s.sendLocked(b)
+	case len(s.held) < heldMax:
+		s.held = append(s.held, slices.Clone(b))
+	default:
+		s.engine.Stats.count(InNoMem)
+	}
+}
+
+func (s *Socket) sendLocked(b []byte) {
+	if !s.sink.Send(b) {
+		s.engine.Stats.count(InNoMem)
+	}
+}
+
+// answer delivers a message to the client that asked, without waiting.
+func (s *Socket) answer(b []byte) {
+	if !s.sink.Send(b) {
+		s.engine.Stats.count(InNoMem)
+	}
+}
+
+// send delivers a kernel message: first to the client that asked (from; nil when nobody did), then to
+// promiscuous clients, then to the others that target names (KAME key_sendup_mbuf).
+func (e *Engine) send(from *Socket, target Target, m *pfkey.Message) {
+	var b []byte
+	if from != nil {
+		from.buf = m.AppendTo(from.buf[:0])
+		b = from.buf
+		from.answer(b)
+	} else {
+		b = m.AppendTo(nil)
+	}
+	e.broadcast(from, target, b)
+}
+
+// broadcast delivers an encoded message to everybody it concerns but the client that asked.
+func (e *Engine) broadcast(from *Socket, target Target, b []byte) {
+	e.Stats.in(b[1], len(b))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if target == ToSender && e.promiscuous == 0 {
+		if others := len(e.sockets) - 1; others > 0 {
+			e.Stats.histograms[InMsgTarget][ToSender].Add(uint64(others))
+		}
+		return
+	}
+	var wrapped []byte
+	for _, s := range e.sockets {
+		if s.promisc {
+			if wrapped == nil {
+				wrapped = (&pfkey.Message{Type: pfkey.Promisc, Payload: b}).AppendTo(nil)
+			}
+			e.Stats.bar(InMsgType, uint8(pfkey.Promisc))
+			s.notify(wrapped)
+		}
+		if s == from {
+			continue
+		}
+		e.Stats.bar(InMsgTarget, uint8(target))
+		if target == ToAll || target == ToRegistered && s.registered != 0 {
+			s.notify(b)
+		}
+	}
+}

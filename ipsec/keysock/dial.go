@@ -1,0 +1,119 @@
+package keysock
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"kipsec/ipsec/pfkey"
+)
+
+// Conn is a client's end of PF_KEY. One goroutine at a time may receive; sending is free for all.
+type Conn struct {
+	uc  *net.UnixConn
+	buf []byte
+}
+
+// Dial opens the PF_KEY socket at path.
+func Dial(path string) (*Conn, error) {
+	c, err := net.Dial("unixpacket", path)
+	if err != nil {
+		return nil, fmt.Errorf("keysock: %w", err)
+	}
+	uc := c.(*net.UnixConn)
+	if raw, err := uc.SyscallConn(); err == nil {
+		setBuffers(raw)
+	}
+	return &Conn{uc: uc, buf: make([]byte, pfkey.MaxMessage+8)}, nil
+}
+
+// Close ends the connection, and the registrations made on it.
+func (c *Conn) Close() error { return c.uc.Close() }
+
+// SetDeadline bounds Send and Receive in time; the zero time lifts the bound.
+func (c *Conn) SetDeadline(t time.Time) error { return c.uc.SetDeadline(t) }
+
+// Send sends a message.
+func (c *Conn) Send(m *pfkey.Message) error {
+	b := m.AppendTo(nil)
+	if len(b) > pfkey.MaxMessage {
+		return fmt.Errorf("keysock: message of %d bytes: %w", len(b), syscall.EMSGSIZE)
+	}
+	return c.SendRaw(b)
+}
+
+// SendRaw sends bytes as they are, whether they are a message or not.
+func (c *Conn) SendRaw(b []byte) error {
+	_, err := c.uc.Write(b)
+	return err
+}
+
+// Receive waits for the next message, whoever it answers. It returns io.EOF when the kernel has hung up.
+func (c *Conn) Receive() (*pfkey.Message, error) {
+	n, err := c.uc.Read(c.buf)
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return nil, io.EOF
+	}
+	m, err := pfkey.Parse(c.buf[:n])
+	clear(c.buf[:n]) // there may be keys in it
+	if err == pfkey.ErrType && m.Errno != 0 {
+		return m, nil // the answer to a type that does not exist
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Roundtrip sends a request, with the process id unless m has one, and waits for its answer, skipping what
+// others caused. When the answer carries an errno, the error is that syscall.Errno and the answer is returned too.
+func (c *Conn) Roundtrip(m *pfkey.Message) (*pfkey.Message, error) {
+	if m.PID == 0 {
+		m.PID = uint32(os.Getpid())
+	}
+	if err := c.Send(m); err != nil {
+		return nil, err
+	}
+	for {
+		r, err := c.Receive()
+		if err != nil {
+			return nil, err
+		}
+		if r.Type == m.Type && r.PID == m.PID && r.Seq == m.Seq {
+			return r, r.Err()
+		}
+	}
+}
+
+// Dump sends a request that many messages answer and calls f with each of them. It returns the
+// syscall.Errno of an answer that has one (ENOENT when there is nothing), or f's error at once: the rest is
+// then still to be received.
+func (c *Conn) Dump(m *pfkey.Message, f func(*pfkey.Message) error) error {
+	if m.PID == 0 {
+		m.PID = uint32(os.Getpid())
+	}
+	if err := c.Send(m); err != nil {
+		return err
+	}
+	for {
+		r, err := c.Receive()
+		if err != nil {
+			return err
+		}
+		if r.Type != m.Type || r.PID != m.PID {
+			continue
+		}
+		if err := r.Err(); err != nil {
+			return err
+		}
+		if err := f(r); err != nil || r.Seq == 0 {
+			return err
+		}
+	}
+}

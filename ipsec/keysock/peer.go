@@ -1,0 +1,64 @@
+package keysock
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// privileged says whether the peer of a fresh connection may use PF_KEY: uid 0 in our user namespace (the kernel
+// translates the uid for us), or CAP_NET_ADMIN in it.
+func privileged(raw syscall.RawConn) error {
+	var cred *unix.Ucred
+	var err error
+	if cerr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return err
+	}
+	return permitted(cred, "/proc")
+}
+
+// permitted decides about credentials with the help of a proc file system.
+func permitted(cred *unix.Ucred, proc string) error {
+	if cred.Uid == 0 {
+		return nil
+	}
+	dir := fmt.Sprintf("%s/%d/", proc, cred.Pid)
+	if hasNetAdmin(dir+"status") && sameFile(dir+"ns/user", proc+"/self/ns/user") {
+		return nil
+	}
+	return fmt.Errorf("process %d of uid %d is not privileged", cred.Pid, cred.Uid)
+}
+
+// hasNetAdmin reads the effective capabilities in a process's status file.
+func hasNetAdmin(path string) bool {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			caps, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			return err == nil && caps&(1<<unix.CAP_NET_ADMIN) != 0
+		}
+	}
+	return false
+}
+
+// sameFile says whether two links lead to one namespace. A capability counts in its own namespace only.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}

@@ -1,0 +1,182 @@
+// Package keysock carries PF_KEY messages over an AF_UNIX socket of type SOCK_SEQPACKET, one message in a packet.
+//
+// A Server puts a key engine behind the socket; Dial is the client's end. The package knows nothing of what
+// messages mean. kern runs the server; setkey and tests dial.
+//
+// Who may speak: a peer with uid 0 in the daemon's user namespace, or with CAP_NET_ADMIN effective in that user
+// namespace, as SO_PEERCRED and /proc tell at the time of connecting. Others are hung up on. The socket may be
+// passed on after that: process ids in messages belong to whoever writes them and are never compared with those
+// of the peer.
+//
+// A request is peeked at, carried out and answered, and only then taken from the socket. So when SIOCOUTQ on the
+// client's side says 0, the answer is in the client's queue, as it would be when a kernel's send returned.
+//
+// One client never holds up another: each has a bounded queue, what does not fit is lost and counted, and only
+// dumps and the requests of the slow client itself wait for it.
+package keysock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/ipsec/key"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxConns = 256
+	DefaultStall    = 30 * time.Second
+)
+
+const socketBuffer = 2 << 20 // bytes asked for in each direction
+
+// Config says where a Server listens and for whom.
+type Config struct {
+	Path   string // of the socket, created with mode 0600
+	Engine *key.Engine
+
+	MaxConns int           // connections at a time; 0 is DefaultMaxConns
+	Stall    time.Duration // how long a dump waits for a client that reads nothing; 0 is DefaultStall
+
+	// Log takes a line about a client that was refused or given up; nil is silence.
+	Log func(format string, args ...any)
+}
+
+// Server accepts PF_KEY clients.
+type Server struct {
+	cfg      Config
+	listener *net.UnixListener
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[*conn]struct{} // guarded by mu
+	closed bool               // guarded by mu
+}
+
+// Listen makes the socket and starts to serve. A socket file that nobody answers on any more is replaced.
+func Listen(cfg Config) (*Server, error) {
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = DefaultMaxConns
+	}
+	if cfg.Stall == 0 {
+		cfg.Stall = DefaultStall
+	}
+	if cfg.Log == nil {
+		cfg.Log = func(string, ...any) {}
+	}
+	if err := removeStale(cfg.Path); err != nil {
+		return nil, err
+	}
+	// The mode of the descriptor becomes that of the file, so there is no moment with a wider one.
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	l, err := lc.Listen(context.Background(), "unixpacket", cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("keysock: %w", err)
+	}
+	s := &Server{cfg: cfg, listener: l.(*net.UnixListener), conns: make(map[*conn]struct{})}
+	s.wg.Go(s.accept)
+	return s, nil
+}
+
+// removeStale removes a socket that a dead server left behind, and nothing else.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil // bind will say what is wrong
+	}
+	c, err := net.Dial("unixpacket", path)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("keysock: %s: %w", path, syscall.EADDRINUSE)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("keysock: %w", err)
+	}
+	return os.Remove(path)
+}
+
+// Close stops listening, removes the socket, hangs up on every client and waits until they are forgotten.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		c.close()
+	}
+	s.mu.Unlock()
+	err := s.listener.Close()
+	s.wg.Wait()
+	return err
+}
+
+func (s *Server) accept() {
+	for {
+		uc, err := s.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.cfg.Engine.Stats.SocketError()
+			s.cfg.Log("PF_KEY socket: %v", err)
+			time.Sleep(100 * time.Millisecond) // out of descriptors or memory: nothing helps but time
+			continue
+		}
+		if err := s.admit(uc); err != nil {
+			s.cfg.Engine.Stats.SocketError()
+			s.cfg.Log("PF_KEY client refused: %v", err)
+			uc.Close()
+		}
+	}
+}
+
+// admit checks a client and starts to serve it.
+func (s *Server) admit(uc *net.UnixConn) error {
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := privileged(raw); err != nil {
+		return err
+	}
+	setBuffers(raw)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return net.ErrClosed
+	case len(s.conns) >= s.cfg.MaxConns:
+		return fmt.Errorf("there are %d already", len(s.conns))
+	}
+	c := newConn(uc, raw, s.cfg)
+	s.conns[c] = struct{}{}
+	s.wg.Go(func() {
+		c.serve()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	})
+	return nil
+}
+
+// setBuffers asks for large buffers: without limits where we are privileged enough, else as far as allowed.
+func setBuffers(raw syscall.RawConn) {
+	raw.Control(func(fd uintptr) {
+		for _, o := range [][2]int{{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}, {unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}} {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[0], socketBuffer) != nil {
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[1], socketBuffer)
+			}
+		}
+	})
+}
