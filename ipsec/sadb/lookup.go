@@ -1,0 +1,110 @@
+package sadb
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"kipsec/ipsec/pfkey"
+)
+
+// inKey is what an arriving packet shows of its SA. Keys are whole words without pointers, to be hashed in one go.
+type inKey struct {
+	dst [2]uint64
+	id  uint64 // SPI, protocol, family
+}
+
+// outKey is what a policy's request asks for.
+type outKey struct {
+	src, dst [2]uint64
+	id       uint64 // reqid, protocol, mode, family
+}
+
+func newInKey(dst netip.Addr, proto uint8, spi uint32) inKey {
+	return inKey{dst: words(dst), id: uint64(spi)<<32 | uint64(proto)<<8 | family(dst)}
+}
+
+func newOutKey(proto uint8, mode pfkey.Mode, reqid uint32, src, dst netip.Addr) outKey {
+	return outKey{
+		src: words(src), dst: words(dst),
+		id: uint64(reqid)<<32 | uint64(proto)<<16 | uint64(mode)<<8 | family(dst),
+	}
+}
+
+func words(a netip.Addr) [2]uint64 {
+	b := a.As16()
+	return [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func family(a netip.Addr) uint64 {
+	if a.Is4() {
+		return 4
+	}
+	return 6
+}
+
+// Inbound returns the usable SA for a packet that arrived for dst with this protocol and SPI, nil when there is none.
+// Its source does not matter (KAME key_allocsa).
+func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
+	sa, _ := db.inbound.Get(newInKey(dst, proto, spi))
+	if sa == nil || !sa.Usable() {
+		return nil
+	}
+	return sa
+}
+
+// Outbound returns the SA that protects packets from src to dst for a policy's request, nil when there is none. mode is
+// the request's, transport or tunnel; an SA of mode any serves both. reqid 0 takes an SA of any reqid.
+//
+// Of the headers that fit, the newest is taken, and no other is looked at even if it holds larval SAs only. In it, with
+// Config.PreferOld, dying SAs come before mature ones and older before newer; without, mature before dying and newer
+// before older (KAME key_allocsa_policy).
+func (db *DB) Outbound(proto uint8, mode pfkey.Mode, reqid uint32, src, dst netip.Addr) *SA {
+	c, ok := db.outbound.Get(newOutKey(proto, mode, reqid, src, dst))
+	if !ok {
+		return nil
+	}
+	if db.cfg.PreferOld() {
+		return c.oldest()
+	}
+	return c.newest()
+}
+
+// choice is the part of a header that packets see. The slices are never changed below their lengths.
+type choice struct {
+	dying, mature []*SA // in the order of their making
+}
+
+func (c *choice) oldest() *SA {
+	for _, list := range [...][]*SA{c.dying, c.mature} {
+		for _, sa := range list {
+			if sa.Usable() {
+				return sa
+			}
+		}
+	}
+	return nil
+}
+
+// newest looks at states, since a mature SA may be dying by now.
+func (c *choice) newest() *SA {
+	var dying *SA
+	for i := len(c.mature) - 1; i >= 0; i-- {
+		switch sa := c.mature[i]; sa.State() {
+		case pfkey.Mature:
+			return sa
+		case pfkey.Dying:
+			if dying == nil {
+				dying = sa
+			}
+		}
+	}
+	if dying != nil {
+		return dying
+	}
+	for i := len(c.dying) - 1; i >= 0; i-- {
+		if sa := c.dying[i]; sa.Usable() {
+			return sa
+		}
+	}
+	return nil
+}
