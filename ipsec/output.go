@@ -181,15 +181,10 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 				header = outerHeader(steps[j].sa)
 			}
 		}
-		payload := room - header
-		payload -= steps[i].xf.overhead(steps[i].sa, payload)
-		for payload > 0 && payload+steps[i].xf.overhead(steps[i].sa, payload) > room-header {
-			payload--
-		}
+		room = steps[i].xf.maxPayload(steps[i].sa, room-header)
 		if !steps[i].tunnel {
-			payload += header
+			room += header
 		}
-		room = payload
 	}
 	return room
 }

@@ -18,18 +18,18 @@ type transform struct {
 	output func(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason
 	// input takes the header at off away and returns the protocol of what it held.
 	input func(b *mbuf.Buf, off, nextOff int, sa *sadb.SA) (next uint8, why stats.Reason)
-	// overhead is how many bytes output adds to a payload.
-	overhead func(sa *sadb.SA, payload int) int
+	// maxPayload is the longest payload that output makes fit into room bytes.
+	maxPayload func(sa *sadb.SA, room int) int
 }
 
 // transforms by IP protocol number. A protocol that is not here answers with InUnsupported or OutUnsupported.
 var transforms = [256]*transform{
 	wire.ProtoESP: {
-		minHeader: 8,
-		spi:       func(h []byte) uint32 { return wire.ESP(h).SPI() },
-		output:    esp.Output,
-		input:     esp.Input,
-		overhead:  esp.Overhead,
+		minHeader:  wire.ESPHeaderLen,
+		spi:        func(h []byte) uint32 { return wire.ESP(h).SPI() },
+		output:     esp.Output,
+		input:      esp.Input,
+		maxPayload: esp.MaxPayload,
 	},
 }
 

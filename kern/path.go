@@ -1,8 +1,6 @@
 package kern
 
 import (
-	"errors"
-	"net"
 	"net/netip"
 	"sync"
 
@@ -50,9 +48,6 @@ func each(from link.Link, run func([]*mbuf.Buf)) error {
 	for {
 		n, err := from.ReadBatch(bufs)
 		run(bufs[:n])
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
 		if err != nil {
 			return err
 		}

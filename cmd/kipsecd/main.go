@@ -1,0 +1,205 @@
+// Command kipsecd is the IPsec half of a BSD kernel for one network namespace: it protects packets, answers PF_KEY, and
+// shows its variables as files. It stays in the foreground; SIGINT and SIGTERM end it in order.
+//
+// This package only joins the parts: flags, package kern for the kernel, package fs for the mount.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"kipsec/fs"
+	"kipsec/kern"
+	"kipsec/kern/run"
+	"kipsec/net/ns"
+)
+
+// version is set by the Makefile.
+var version = "unknown"
+
+func main() {
+	fs.HelperMain()
+	if err := command(os.Args[1:], os.Stdout); err != nil {
+		if !errors.Is(err, errUsage) {
+			fmt.Fprintln(os.Stderr, "kipsecd:", oneLine(err))
+		}
+		os.Exit(1)
+	}
+}
+
+// errUsage says that the usage has been printed.
+var errUsage = errors.New("usage")
+
+// oneLine puts joined errors on a line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// options are the flags.
+type options struct {
+	netns   string
+	name    string
+	mount   string
+	scripts []string
+	sysctl  string
+	cleanup bool
+	version bool
+}
+
+func parse(args []string) (*options, error) {
+	o := new(options)
+	f := flag.NewFlagSet("kipsecd", flag.ContinueOnError)
+	f.StringVar(&o.netns, "netns", "", "serve the network namespace `NAME` of ip-netns(8), or a path")
+	f.StringVar(&o.name, "name", "", "call this instance `NAME` (default: the namespace's name, or \"default\")")
+	f.StringVar(&o.mount, "mount", "", "mount the tree of variables on `DIR` (default: /run/kipsec/NAME/sys)")
+	f.Func("f", "load the setkey script `FILE` before traffic is accepted; may be given again", func(file string) error {
+		o.scripts = append(o.scripts, file)
+		return nil
+	})
+	f.StringVar(&o.sysctl, "sysctl", "", "set the variables of `FILE`, lines name=value")
+	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed kipsecd left behind, and end")
+	f.BoolVar(&o.version, "version", false, "print the version")
+	f.Usage = func() { usage(f) }
+	f.SetOutput(io.Discard)
+	err := f.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		f.SetOutput(os.Stdout)
+		usage(f)
+		return nil, err
+	}
+	if err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kipsecd:", err)
+		return nil, errUsage
+	}
+	return o, nil
+}
+
+func usage(f *flag.FlagSet) {
+	fmt.Fprintln(f.Output(), "usage: kipsecd [-netns NAME] [-name NAME] [-mount DIR] [-f FILE]... [-sysctl FILE]")
+	fmt.Fprintln(f.Output(), "       kipsecd [-netns NAME] [-name NAME] -cleanup")
+	f.VisitAll(func(fl *flag.Flag) {
+		value, doc := flag.UnquoteUsage(fl)
+		fmt.Fprintf(f.Output(), "  -%-14s %s\n", strings.TrimSpace(fl.Name+" "+value), doc)
+	})
+	fmt.Fprintf(f.Output(), "  -%-14s %s\n", "h", "print this")
+}
+
+func command(args []string, out io.Writer) error {
+	o, err := parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case o.version:
+		fmt.Fprintln(out, "kipsecd", version)
+		return nil
+	}
+	netns, err := o.namespace()
+	if err != nil {
+		return err
+	}
+	if o.cleanup {
+		return o.clean(netns)
+	}
+	return o.serve(netns, out)
+}
+
+// namespace identifies the network namespace to serve.
+func (o *options) namespace() (run.Netns, error) {
+	if o.netns == "" {
+		return run.Self()
+	}
+	path, err := ns.Path(o.netns)
+	if err != nil {
+		return run.Netns{}, err
+	}
+	return run.NetnsOf(path)
+}
+
+// serve runs the daemon until a signal.
+func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+
+	owner, err := run.Create(o.name, netns)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, owner.Remove()) }()
+	kernel, err := o.kernel()
+	if err != nil {
+		return err
+	}
+	dir, err := o.mountpoint(owner)
+	if err != nil {
+		return err
+	}
+	mounted, err := fs.Mount(dir, kernel.Tree, fs.Options{InParent: o.netns == "" && run.NetnsName(netns) != ""})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mounted.Unmount()) }()
+	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey()}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kernel.Shutdown()) }()
+
+	fmt.Fprintf(out, "kipsecd: %s is ready, variables in %s\n", owner.Name, dir)
+	notify("READY=1")
+	defer notify("STOPPING=1")
+	select {
+	case <-signals:
+		return nil
+	case err := <-kernel.Failed():
+		return err
+	}
+}
+
+// kernel makes the kernel and gives it its variables, keys and policies.
+func (o *options) kernel() (*kern.Kernel, error) {
+	kernel, err := kern.New()
+	if err != nil {
+		return nil, err
+	}
+	if o.sysctl != "" {
+		if err := kernel.LoadVariables(o.sysctl); err != nil {
+			return nil, err
+		}
+	}
+	for _, script := range o.scripts {
+		if err := kernel.LoadScript(script); err != nil {
+			return nil, err
+		}
+	}
+	return kernel, nil
+}
+
+func (o *options) mountpoint(owner *run.Owner) (string, error) {
+	if o.mount == "" {
+		return owner.Sys(), nil
+	}
+	dir, err := filepath.Abs(o.mount)
+	if err != nil {
+		return "", err
+	}
+	return dir, owner.MountedOn(dir)
+}
+
+// clean removes what a dead daemon left. A living one is not disturbed.
+func (o *options) clean(netns run.Netns) (err error) {
+	owner, err := run.Create(o.name, netns)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, owner.Remove()) }()
+	return errors.Join(fs.Detach(owner.Sys()), kern.Cleanup(o.netns))
+}

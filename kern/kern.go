@@ -1,0 +1,256 @@
+// Package kern assembles a kernel: the engine, its databases and variables, PF_KEY, and the devices and rules that bring
+// packets to it. It boots one in a network namespace and takes it down again.
+//
+// The package decides nothing about packets. It is the top of the import graph, its subdirectories (sysctl, klog, run) are
+// the bottom. It does not know package fs: what Boot returns has a tree of variables, and cmd/kipsecd mounts it.
+//
+// The order of Boot is the order of safety: variables and policies are in force before a device exists, devices before
+// the rules that send packets to them. Shutdown undoes it in reverse.
+package kern
+
+import (
+	"errors"
+	"fmt"
+	"log/syslog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"kipsec/ipsec"
+	"kipsec/ipsec/key"
+	"kipsec/ipsec/keysock"
+	"kipsec/ipsec/knob"
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
+	"kipsec/kern/klog"
+	"kipsec/kern/sysctl"
+	"kipsec/net/nfq"
+	"kipsec/net/nft"
+	"kipsec/net/ns"
+	"kipsec/net/rawip"
+	"kipsec/net/route"
+	"kipsec/net/tun"
+	"kipsec/net/wire"
+)
+
+const (
+	// Device is the clear side's interface, named after enc(4).
+	Device = "enc0"
+	// Queue is the NFQUEUE that asks about clear packets.
+	Queue = 27497
+)
+
+// Kernel is one running kernel.
+type Kernel struct {
+	Tree   *sysctl.Tree
+	Knobs  *knob.Set
+	SADB   *sadb.DB
+	SPD    *spd.Table
+	Engine *ipsec.Engine
+	Key    *key.Engine
+	Log    *klog.Logger
+
+	netns string
+	undo  []func() error // what Shutdown does, last first
+	done  sync.WaitGroup // the loops
+	fail  chan error     // of loops that ended by themselves
+}
+
+// New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
+// run whole ones.
+func New() (*Kernel, error) {
+	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(), fail: make(chan error, 16)}
+	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
+	number := func(v *sysctl.Int) func() uint32 { return func() uint32 { return uint32(max(v.Load(), 0)) } }
+	keys := &k.Knobs.Key
+	k.SADB = sadb.New(sadb.Config{
+		PreferOld: func() bool { return keys.PreferredOldSA.Load() != 0 },
+		SPIMin:    number(keys.SPIMinVal), SPIMax: number(keys.SPIMaxVal), SPITries: number(keys.SPITryCnt),
+		LarvalLifetime: func() time.Duration { return time.Duration(keys.LarvalLifetime.Load()) * time.Second },
+	})
+	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log})
+	k.Key = key.New(key.Config{
+		SADB: k.SADB, SPD: k.SPD,
+		SPIMin: number(keys.SPIMinVal), SPIMax: number(keys.SPIMaxVal), SPITries: number(keys.SPITryCnt),
+	})
+	if err := k.Engine.AddTo(k.Tree); err != nil {
+		return nil, err
+	}
+	if err := k.addKeyStats(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Config says where a kernel runs.
+type Config struct {
+	Netns  string // name or path of the network namespace; empty for the one of this process
+	Socket string // path of the PF_KEY socket
+}
+
+// Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
+// was made is taken away again.
+func (k *Kernel) Boot(cfg Config) error {
+	k.netns = cfg.Netns
+	err := ns.Do(cfg.Netns, k.attach)
+	if err == nil {
+		err = k.listen(cfg.Socket)
+	}
+	if err != nil {
+		return errors.Join(err, k.Shutdown())
+	}
+	return nil
+}
+
+// attach runs inside the network namespace.
+func (k *Kernel) attach() error {
+	device, err := tun.Open(tun.Config{Name: Device, MTU: wire.MaxPacket, Prepare: route.Prepare})
+	if err != nil {
+		return err
+	}
+	k.atShutdown(device.Close)
+	k.atShutdown(k.inside(route.Remove))
+	_, err = route.Install(route.Config{
+		Device: Device, Divert: nft.MarkDivert, Return: nft.MarkReturn, Forward: nft.MarkForward,
+	})
+	if err != nil {
+		return err
+	}
+	sender, err := rawip.NewSender(rawip.SenderConfig{Mark: nft.MarkBypass})
+	if err != nil {
+		return err
+	}
+	k.atShutdown(sender.Close)
+	k.Engine.PathMTU = sender.MTU
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU}
+	for _, proto := range []uint8{wire.ProtoESP} {
+		for _, family := range []int{4, 6} {
+			receiver, err := rawip.Open(rawip.Config{Proto: proto, Family: family})
+			if err != nil {
+				return err
+			}
+			k.atShutdown(receiver.Close)
+			k.loop(func() error { return path.Inbound(receiver) })
+		}
+	}
+	k.loop(path.Outbound)
+	queue, err := nfq.Open(nfq.Config{Number: Queue})
+	if err != nil {
+		return err
+	}
+	k.atShutdown(queue.Close)
+	k.loop(func() error {
+		return queue.Run(func(packet []byte, _ *nfq.Info) bool { return k.Engine.Check(packet).Action == ipsec.Pass })
+	})
+	return k.divert()
+}
+
+// divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
+func (k *Kernel) divert() error {
+	table, err := nft.Install(nft.Config{Device: Device, Queue: Queue, Selectors: k.selectors()})
+	if err != nil {
+		return err
+	}
+	k.atShutdown(table.Remove)
+	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
+	syncer := nft.NewSyncer(table, report)
+	changed := func() {
+		if err := syncer.Changed(k.selectors); err != nil {
+			report(err)
+		}
+	}
+	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
+	stop6 := k.Knobs.V6.DefPolicy.Watch(func(_, _ int32) { changed() })
+	k.SPD.OnChange(changed)
+	k.atShutdown(func() error {
+		k.SPD.OnChange(nil)
+		stop4()
+		stop6()
+		syncer.Close()
+		return nil
+	})
+	k.loop(k.tick())
+	return nil
+}
+
+// selectors is the union of what the policies name; everything of a family whose def_policy is discard.
+func (k *Kernel) selectors() nft.Selectors {
+	sel := nft.Selectors{Out: k.pairs(pfkey.DirOut), In: k.pairs(pfkey.DirIn)}
+	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
+		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {
+			sel.Out = append(sel.Out, nft.Pair{Src: all, Dst: all})
+			sel.In = append(sel.In, nft.Pair{Src: all, Dst: all})
+		}
+	}
+	return sel
+}
+
+func (k *Kernel) pairs(dir pfkey.Dir) []nft.Pair {
+	union := k.SPD.Union(dir)
+	pairs := make([]nft.Pair, len(union))
+	for i, p := range union {
+		pairs[i] = nft.Pair{Src: p.Src, Dst: p.Dst}
+	}
+	return pairs
+}
+
+// tick returns a loop that lets SAs age, once a second, until Shutdown.
+func (k *Kernel) tick() func() error {
+	quit := make(chan struct{})
+	k.atShutdown(func() error { close(quit); return nil })
+	return func() error {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case now := <-ticker.C:
+				k.SADB.Tick(now)
+			case <-quit:
+				return nil
+			}
+		}
+	}
+}
+
+func (k *Kernel) listen(path string) error {
+	server, err := keysock.Listen(keysock.Config{Path: path, Engine: k.Key})
+	if err != nil {
+		return fmt.Errorf("PF_KEY socket: %w", err)
+	}
+	k.atShutdown(server.Close)
+	return nil
+}
+
+// loop runs f in a goroutine of its own. A loop that ends with an error brings the kernel down, see Failed.
+func (k *Kernel) loop(f func() error) {
+	k.done.Go(func() {
+		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
+			k.fail <- err
+		}
+	})
+}
+
+// Failed yields the error of a loop that ended by itself; packets are no longer served then.
+func (k *Kernel) Failed() <-chan error { return k.fail }
+
+// inside makes f run in the network namespace.
+func (k *Kernel) inside(f func() error) func() error {
+	return func() error { return ns.Do(k.netns, f) }
+}
+
+func (k *Kernel) atShutdown(f func() error) { k.undo = append(k.undo, f) }
+
+// Shutdown takes everything away that Boot made. It may be called again.
+func (k *Kernel) Shutdown() error {
+	var errs []error
+	for len(k.undo) > 0 {
+		last := len(k.undo) - 1
+		errs = append(errs, k.undo[last]())
+		k.undo = k.undo[:last]
+	}
+	k.done.Wait()
+	k.Log.Close()
+	return errors.Join(errs...)
+}
