@@ -5,6 +5,13 @@ import "encoding/binary"
 // seal encrypts an ESP packet with a combined mode and writes its ICV.
 func (k *keys) seal(w *work, esp []byte, seqHigh uint32) {
 	head := espHeader + k.suite.ivLen
+	if k.suite.enc.authOnly {
+		s := getScratch()
+		icv := len(esp) - k.suite.icvLen
+		k.aead.Seal(esp[icv:icv:len(esp)], k.nonce(w, esp[espHeader:head]), nil, k.inClear(s, esp[:icv], seqHigh))
+		putScratch(s)
+		return
+	}
 	body := esp[head : len(esp)-k.suite.icvLen]
 	k.aead.Seal(body[:0:len(esp)-head], k.nonce(w, esp[espHeader:head]), body, k.associated(w, esp, seqHigh))
 }
@@ -12,6 +19,13 @@ func (k *keys) seal(w *work, esp []byte, seqHigh uint32) {
 // open is the inverse of seal; false when the ICV is wrong.
 func (k *keys) open(w *work, esp []byte, seqHigh uint32) bool {
 	head := espHeader + k.suite.ivLen
+	if k.suite.enc.authOnly {
+		s := getScratch()
+		icv := len(esp) - k.suite.icvLen
+		_, err := k.aead.Open(nil, k.nonce(w, esp[espHeader:head]), esp[icv:], k.inClear(s, esp[:icv], seqHigh))
+		putScratch(s)
+		return err == nil
+	}
 	_, err := k.aead.Open(esp[head:head], k.nonce(w, esp[espHeader:head]), esp[head:], k.associated(w, esp, seqHigh))
 	return err == nil
 }
@@ -26,4 +40,15 @@ func (k *keys) associated(w *work, esp []byte, seqHigh uint32) []byte {
 	binary.BigEndian.PutUint32(w.aad[4:], seqHigh)
 	copy(w.aad[8:], esp[espSeq:espHeader])
 	return w.aad[:]
+}
+
+// inClear is what is authenticated of a packet that stays in clear: all of it in front of the ICV, the IV too, with the
+// high half of the sequence number when there is one (RFC 4543 §3.3). That is put together in s.
+func (k *keys) inClear(s *scratch, esp []byte, seqHigh uint32) []byte {
+	if !k.suite.esn {
+		return esp
+	}
+	out := append(s[:0], esp[:espSeq]...)
+	out = binary.BigEndian.AppendUint32(out, seqHigh)
+	return append(out, esp[espSeq:]...)
 }

@@ -52,6 +52,20 @@ var Auths = []*Auth{
 		Number: 7, Name: "hmac-sha512", Aliases: []string{"hmac-sha2-512"}, MinBits: 512, MaxBits: 512,
 		ICVLen: 32, OldICVLen: 16, mac: hmacOf(sha512.New),
 	},
+	{ // RFC 2857
+		Number: 8, Name: "hmac-ripemd160", MinBits: 160, MaxBits: 160, ICVLen: 12, OldICVLen: 16, mac: newHMACRipemd,
+	},
+	{ // RFC 3566
+		Number: 9, Name: "aes-xcbc-mac", MinBits: 128, MaxBits: 128, ICVLen: 12, OldICVLen: 12, mac: newXCBC,
+	},
+	{ // RFC 1828
+		Number: 249, Name: "md5", Aliases: []string{"keyed-md5"}, MinBits: 128, MaxBits: 128,
+		ICVLen: 12, OldICVLen: 16, mac: newKeyedMD5,
+	},
+	{ // RFC 1852
+		Number: 250, Name: "sha", Aliases: []string{"keyed-sha1"}, MinBits: 160, MaxBits: 160,
+		ICVLen: 12, OldICVLen: 16, mac: newKeyedSHA1,
+	},
 	{ // no integrity
 		Number: 251, Name: "null", MinBits: 0, MaxBits: 2048,
 	},

@@ -82,6 +82,14 @@ var Encs = []*Enc{
 		Number: 3, Name: "3des-cbc", MinBits: 192, MaxBits: 192,
 		Block: 8, IVLen: 8, block: des.NewTripleDESCipher, weak: weakDES,
 	},
+	{ // RFC 2451. Keys of 40 to 80 bits have 12 rounds (RFC 2144 §2.5), which no library at hand does.
+		Number: 6, Name: "cast128-cbc", MinBits: 88, MaxBits: 128,
+		Block: 8, IVLen: 8, block: newCAST,
+	},
+	{ // RFC 2451
+		Number: 7, Name: "blowfish-cbc", MinBits: 40, MaxBits: 448,
+		Block: 8, IVLen: 8, block: newBlowfish,
+	},
 	{ // RFC 2410; the key is ignored
 		Number: numNull, Name: "null", Aliases: []string{"simple"}, MinBits: 0, MaxBits: 2048,
 		Block: 1,
@@ -106,8 +114,20 @@ var Encs = []*Enc{
 		Number: 20, Name: "aes-gcm-16", MinBits: 160, MaxBits: 288, Bits: aesSalted,
 		Block: 1, IVLen: 8, SaltLen: 4, ICVLen: 16, CounterMode: true, aead: newGCM16,
 	},
+	{ // RFC 4312
+		Number: 22, Name: "camellia-cbc", MinBits: 128, MaxBits: 256, Bits: aesBits,
+		Block: 16, IVLen: 16, block: newCamellia,
+	},
+	{ // RFC 4543: integrity only
+		Number: 23, Name: "aes-gmac", MinBits: 160, MaxBits: 288, Bits: aesSalted,
+		Block: 1, IVLen: 8, SaltLen: 4, ICVLen: 16, CounterMode: true, aead: newGCM16, authOnly: true,
+	},
 	{ // RFC 7634; FreeBSD's number
 		Number: 31, Name: "chacha20-poly1305", MinBits: 288, MaxBits: 288,
 		Block: 1, IVLen: 8, SaltLen: 4, ICVLen: 16, CounterMode: true, aead: chacha20poly1305.New,
+	},
+	{ // draft-ietf-ipsec-ciph-aes-cbc-00
+		Number: 253, Name: "twofish-cbc", MinBits: 128, MaxBits: 256, Bits: aesBits,
+		Block: 16, IVLen: 16, block: newTwofish,
 	},
 }

@@ -14,7 +14,9 @@ func TestNames(t *testing.T) {
 		{"des-cbc", 2, "des-cbc"}, {"3des-cbc", 3, "3des-cbc"}, {"null", 11, "null"}, {"simple", 11, "null"},
 		{"rijndael-cbc", 12, "aes-cbc"}, {"aes-cbc", 12, "aes-cbc"}, {"aes-ctr", 13, "aes-ctr"},
 		{"aes-gcm-8", 18, "aes-gcm-8"}, {"aes-gcm-12", 19, "aes-gcm-12"}, {"aes-gcm-16", 20, "aes-gcm-16"},
-		{"chacha20-poly1305", 31, "chacha20-poly1305"},
+		{"chacha20-poly1305", 31, "chacha20-poly1305"}, {"cast128-cbc", 6, "cast128-cbc"},
+		{"blowfish-cbc", 7, "blowfish-cbc"}, {"camellia-cbc", 22, "camellia-cbc"}, {"aes-gmac", 23, "aes-gmac"},
+		{"twofish-cbc", 253, "twofish-cbc"},
 	} {
 		e := EncByName(c.typed)
 		if e == nil || int(e.Number) != c.number || e.Name != c.printed || EncByNumber(e.Number) != e {
@@ -28,6 +30,8 @@ func TestNames(t *testing.T) {
 	}{
 		{"hmac-md5", 2, "hmac-md5"}, {"hmac-sha1", 3, "hmac-sha1"}, {"null", 251, "null"},
 		{"hmac-sha2-256", 5, "hmac-sha256"}, {"hmac-sha256", 5, "hmac-sha256"},
+		{"hmac-ripemd160", 8, "hmac-ripemd160"}, {"aes-xcbc-mac", 9, "aes-xcbc-mac"},
+		{"keyed-md5", 249, "md5"}, {"keyed-sha1", 250, "sha"},
 		{"hmac-sha2-384", 6, "hmac-sha384"}, {"hmac-sha2-512", 7, "hmac-sha512"},
 	} {
 		a := AuthByName(c.typed)
@@ -94,6 +98,11 @@ func TestKeyLengths(t *testing.T) {
 		{"aes-ctr", []int{160, 224, 288}, []int{128, 192, 256, 161, 296}},
 		{"aes-gcm-16", []int{160, 224, 288}, []int{128, 192, 256}},
 		{"chacha20-poly1305", []int{288}, []int{256, 280, 296}},
+		{"blowfish-cbc", []int{40, 128, 448}, []int{32, 456, 41}},
+		{"cast128-cbc", []int{88, 128}, []int{40, 80, 136}},
+		{"twofish-cbc", []int{128, 192, 256}, []int{0, 136, 264}},
+		{"camellia-cbc", []int{128, 192, 256}, []int{0, 136, 264}},
+		{"aes-gmac", []int{160, 224, 288}, []int{128, 256}},
 	} {
 		e := EncByName(c.name)
 		for _, bits := range c.good {
