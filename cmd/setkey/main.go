@@ -42,11 +42,11 @@ type streams struct {
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, dial))
+	os.Exit(start(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, dial))
 }
 
-// run does what the arguments say and returns the exit status. connect reaches the kernel of a name.
-func run(args []string, std streams, connect func(name string) (kernel, error)) int {
+// start does what the arguments say and returns the exit status. connect reaches the kernel of a name.
+func start(args []string, std streams, connect func(name string) (kernel, error)) int {
 	o, err := parseOptions(args)
 	switch {
 	case err != nil:
