@@ -87,7 +87,7 @@ func (p *packet) parse(b []byte) bool {
 		p.info.Len = len(p.payload)
 	}
 	p.info.Truncated = p.info.Len > len(p.payload)
-	return whole && p.hasID
+	return whole && p.hasID && len(p.payload) > 0
 }
 
 func (p *packet) attribute(kind uint16, v []byte) bool {

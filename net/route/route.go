@@ -2,13 +2,20 @@
 //
 // For each family it keeps a routing table with two routes, and rules that lead to it:
 //
-//	rule 0:     iif lo, mark Return  → table    the reverse path of what came from enc0 is enc0
-//	rule 0:     iif lo, mark Divert  → table    output of this host, also to its own addresses
-//	rule local: everything           → local    (the kernel's own rule)
-//	rule +1:    iif lo, mark Forward → goto +3  a reverse path check, not a packet to forward
-//	rule +2:    mark Forward         → table    packets of other hosts
-//	rule +3:    mark Forward         → nop
+//	rule 0:     iif lo, Return            → table    reverse path of what came from enc0 for this host
+//	rule 0:     iif lo, Divert            → table    output of this host, also to its own addresses
+//	rule local: everything                → local    (the kernel's own rule)
+//	rule +1:    iif enc0, Return, Forward → table    from enc0, to go to enc0 again
+//	rule +2:    iif enc0                  → +5       from enc0, to be forwarded; or the reverse path of rule +4
+//	rule +3:    iif lo, Forward           → +5       reverse path of what is for this host after all
+//	rule +4:    Forward                   → table    packets of other hosts
+//	rule +4:    Return                    → table    reverse path of what came from enc0 to be forwarded
+//	rule +5:    nop
 //	table:      default dev enc0; unreachable default with a worse metric
+//
+// Two lookups are made for an IPv4 packet that comes in: one for its way on, with the interface where it came in, and one
+// for the way back to its source, which has to lead to that interface. The second has the interface where the packet is to
+// leave, or lo when it is for this host; it sees the mark where src_valid_mark is on.
 //
 // When enc0 goes away with the daemon, the unreachable route stays: marked packets then go nowhere instead of out in clear.
 // The first two rules have to stand before the one for local addresses, which by default has the lowest number there is.
@@ -38,7 +45,8 @@ const protocol = 107
 type Config struct {
 	// Device is the name of the interface, enc0. It must exist.
 	Device string
-	// Divert, Return and Forward are single bits of the packet mark, as in package nft.
+	// Divert, Return and Forward are single bits of the packet mark: on output of this host that is to go to the interface,
+	// on what came from it, and on packets of other hosts that are to go to it. As in package nft.
 	Divert, Return, Forward uint32
 }
 
@@ -87,7 +95,7 @@ func installFamily(nl *netlink.Conn, c Config, family uint8, index int) error {
 
 // Remove takes away the rules and routes of any daemon in this namespace, dead or alive. Interface settings go with the
 // interface. It is no error when there is nothing.
-func Remove(c Config) error {
+func Remove() error {
 	nl, err := dial()
 	if err != nil {
 		return err
@@ -95,7 +103,7 @@ func Remove(c Config) error {
 	defer nl.Close()
 	var errs []error
 	for _, family := range families {
-		err := removeFamily(nl, c, family)
+		err := removeFamily(nl, family)
 		if family == unix.AF_INET6 && isDisabled(err) {
 			continue
 		}
@@ -104,8 +112,8 @@ func Remove(c Config) error {
 	return errors.Join(errs...)
 }
 
-func removeFamily(nl *netlink.Conn, c Config, family uint8) error {
-	if err := removeRules(nl, c, family); err != nil {
+func removeFamily(nl *netlink.Conn, family uint8) error {
+	if err := removeRules(nl, family); err != nil {
 		return err
 	}
 	for _, route := range [][]byte{unreachableRoute(family), deviceRoute(family, 0)} {

@@ -46,16 +46,21 @@ func early(c Config) []rule {
 
 // late returns those that have to stand right behind it.
 func late(c Config, local uint32) []rule {
+	both := c.Return | c.Forward
+	end := local + 5
 	return []rule{
-		{pref: local + 1, iif: "lo", mark: c.Forward, mask: c.Forward, action: actionGoto, target: local + 3, protocol: protocol},
-		{pref: local + 2, mark: c.Forward, mask: c.Forward, action: actionTable, table: Table, protocol: protocol},
-		{pref: local + 3, mark: c.Forward, mask: c.Forward, action: actionNop, protocol: protocol},
+		{pref: local + 1, iif: c.Device, mark: both, mask: both, action: actionTable, table: Table, protocol: protocol},
+		{pref: local + 2, iif: c.Device, action: actionGoto, target: end, protocol: protocol},
+		{pref: local + 3, iif: "lo", mark: c.Forward, mask: c.Forward, action: actionGoto, target: end, protocol: protocol},
+		{pref: local + 4, mark: c.Forward, mask: c.Forward, action: actionTable, table: Table, protocol: protocol},
+		{pref: local + 4, mark: c.Return, mask: c.Return, action: actionTable, table: Table, protocol: protocol},
+		{pref: end, mark: c.Forward, mask: c.Forward, action: actionNop, protocol: protocol},
 	}
 }
 
 // ours says whether the rule was made by Install, perhaps that of another version.
-func ours(c Config, r rule) bool {
-	return r.protocol == protocol && (r.table == Table || r.action != actionTable && r.mark == c.Forward && r.mask == c.Forward)
+func ours(r rule) bool {
+	return r.protocol == protocol && (r.table == Table || r.action == actionGoto || r.action == actionNop)
 }
 
 func installRules(nl *netlink.Conn, c Config, family uint8) error {
@@ -78,7 +83,7 @@ func installRules(nl *netlink.Conn, c Config, family uint8) error {
 	for _, r := range rules {
 		if missing[r] {
 			delete(missing, r)
-		} else if ours(c, r) {
+		} else if ours(r) {
 			if err := deleteRule(nl, family, r); err != nil {
 				return err
 			}
@@ -130,13 +135,13 @@ func moveLocal(nl *netlink.Conn, c Config, family uint8) error {
 	return nil
 }
 
-func removeRules(nl *netlink.Conn, c Config, family uint8) error {
+func removeRules(nl *netlink.Conn, family uint8) error {
 	rules, err := listRules(nl, family)
 	if err != nil {
 		return err
 	}
 	for _, r := range rules {
-		if ours(c, r) {
+		if ours(r) {
 			if err := deleteRule(nl, family, r); err != nil {
 				return err
 			}
