@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -30,24 +31,25 @@ func testKey(n int) []byte {
 	return k
 }
 
-// newSA makes an SA with a key of the shortest length of each row. Nothing is asked of the SADB.
+// newSA makes an SA with a key of the shortest length of each row.
 func newSA(t testing.TB, enc, auth string, window uint32) *sadb.SA {
 	t.Helper()
 	e, a := alg.EncByName(enc), alg.AuthByName(auth)
-	suite, err := alg.NewESP(e, testKey(e.MinBits/8), a, testKey(a.MinBits/8), false)
+	sa, err := sadb.New(sadb.Config{}).Add(sadb.Params{
+		Proto: wire.ProtoESP, SPI: testSPI, Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2"),
+		Enc: e.Number, EncKey: testKey(e.MinBits / 8), Auth: a.Number, AuthKey: testKey(a.MinBits / 8), ReplayWindow: window,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return saOf(t, suite, window)
+	return sa
 }
 
+// saOf makes an SA with a suite that PF_KEY cannot ask for.
 func saOf(t testing.TB, suite *alg.Suite, window uint32) *sadb.SA {
 	t.Helper()
-	sa := &sadb.SA{Suite: suite}
-	sa.Proto, sa.SPI = wire.ProtoESP, testSPI
-	if err := sa.Replay.Init(window); err != nil {
-		t.Fatal(err)
-	}
+	sa := newSA(t, "null", "null", window)
+	sa.Suite = suite
 	return sa
 }
 

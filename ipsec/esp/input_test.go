@@ -14,7 +14,6 @@ import (
 func TestKnownPackets(t *testing.T) {
 	for _, c := range []struct {
 		source, enc, key string
-		esn              bool
 		sealed, want     string
 		next             uint8
 	}{
@@ -59,7 +58,7 @@ func TestKnownPackets(t *testing.T) {
 		},
 	} {
 		t.Run(c.source, func(t *testing.T) {
-			suite, err := alg.NewESP(alg.EncByName(c.enc), unhex(t, c.key), nil, nil, c.esn)
+			suite, err := alg.NewESP(alg.EncByName(c.enc), unhex(t, c.key), nil, nil, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -205,6 +204,11 @@ func TestTampering(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
+	type key struct {
+		auth   string
+		window uint32
+	}
+	sas := map[key]*sadb.SA{} // the rows with the same key are one SA's packets
 	body := make([]byte, 32)
 	body[31] = wire.ProtoUDP
 	for _, c := range []struct {
@@ -227,24 +231,17 @@ func TestReplay(t *testing.T) {
 		{"null", 32, 7, stats.OK},
 		{"null", 32, 0, stats.OK},
 	} {
-		sa := replaySAs(t, c.auth, c.window)
+		k := key{c.auth, c.window}
+		if sas[k] == nil {
+			sas[k] = newSA(t, "aes-cbc", c.auth, c.window)
+		}
+		sa := sas[k]
 		b := bufferOf(sealBody(t, sa, c.seq, body))
 		if _, why := Input(b, 20, 9, sa); why != c.want {
 			t.Errorf("%s, window %d, number %d: %v, want %v", c.auth, c.window, c.seq, why, c.want)
 		}
 		b.Free()
 	}
-	clear(replaySA)
-}
-
-var replaySA = map[string]*sadb.SA{}
-
-func replaySAs(t *testing.T, auth string, window uint32) *sadb.SA {
-	key := auth + string(rune(window))
-	if replaySA[key] == nil {
-		replaySA[key] = newSA(t, "aes-cbc", auth, window)
-	}
-	return replaySA[key]
 }
 
 // TestESN crosses the border of 2^32 with packets out of order.
