@@ -146,6 +146,8 @@ func (p *parser) key(of token, optional bool) ([]byte, error) {
 // badKey names what is wrong with a key, without showing it.
 func badKey(of token, bits, minBits, maxBits int, err error) error {
 	switch {
+	case errors.Is(err, alg.ErrWeakKey):
+		return fail(of, errWeakKey)
 	case !errors.Is(err, alg.ErrKeyLength):
 		return fail(of, err)
 	case minBits == maxBits:

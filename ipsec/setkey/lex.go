@@ -161,7 +161,7 @@ func (l *lexer) until(end func(byte) bool) (string, error) {
 
 // policy reads what follows -P: everything up to the semicolon, which it reads too. Comments are blanks.
 func (l *lexer) policy() (token, error) {
-	c, err := l.start()
+	_, err := l.start()
 	if err == nil {
 		err = l.r.UnreadByte()
 	}
@@ -174,14 +174,14 @@ func (l *lexer) policy() (token, error) {
 			l.fatal = true
 			return t, &Error{Line: t.line, Err: errTooLong}
 		}
-		if err == nil {
-			if c, err = l.r.ReadByte(); c == ';' {
-				break
-			}
+		if err != nil {
+			break
 		}
-		if err == nil {
-			err = l.comment()
+		var end byte
+		if end, err = l.r.ReadByte(); end == ';' {
+			break
 		}
+		err = l.comment()
 	}
 	if err == io.EOF {
 		l.last = endOfFile

@@ -275,6 +275,7 @@ var rejected = []struct{ script, want string }{
 	{"add " + ends + "esp 703 -E aes-cbc \"\";", "Invalid key length (0 bits, not of 128 to 256) at `aes-cbc'"},
 	{"add " + ends + "esp 703 -E aes-cbc \"secret\";", "Invalid key length (48 bits, not of 128 to 256) at `aes-cbc'"},
 	{"add " + ends + "esp 703 -E null -A hmac-sha1 0x1234;", "Invalid key length (16 bits, not 160) at `hmac-sha1'"},
+	{"add " + ends + "esp 703 -E des-cbc 0x0101010101010101;", "weak key at `des-cbc'"},
 	{"add " + ends + "esp 703 -E aes-cbc secretsecretsecr;", "syntax error: a key in hex or in quotes is missing at `aes-cbc'"},
 	{"add " + ends + "esp 703 -E aes-cbc;", "syntax error: a key in hex or in quotes is missing at `aes-cbc'"},
 	{"add " + ends + "esp 703 -E null \"a\" \"secret\";", "syntax error at `\"...\"'"},

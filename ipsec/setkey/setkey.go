@@ -130,6 +130,7 @@ const (
 	errAlgorithm   errorText = "unsupported algorithm"
 	errMismatch    errorText = "algorithm mismatched"
 	errKeyLength   errorText = "Invalid key length"
+	errWeakKey     errorText = "weak key"
 	errOldReplay   errorText = "replay prevention cannot be used with ah/esp-old"
 	errReplay      errorText = "replay window is too large"
 	errUnsupported errorText = "Not supported"
