@@ -1,0 +1,301 @@
+// Package rawip is the wire side of kipsec that works everywhere: raw IP sockets, many packets for each system call.
+//
+// A Receiver brings whole IP packets of one protocol and family; the kernel has reassembled them. A Sender takes whole IP
+// packets of both families and tells how large they may be on the way to an address. The package looks at no more than
+// the IP header, fragments nothing and retries nothing. kern opens them; both are link.Links.
+package rawip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/net/link"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+var _ link.Link = (*Receiver)(nil)
+
+// ErrOneWay is what a Receiver says of packets to send.
+var ErrOneWay = errors.New("rawip: a receiver does not send")
+
+const (
+	// batch is how many packets one system call carries.
+	batch = 64
+	// bufferSize is asked for each direction, in bytes. The kernel doubles it for its own needs.
+	bufferSize = 8 << 20
+
+	// smallPart is how much of a packet is received where it will stay; the rest of a larger one goes to the overflow.
+	smallPart = mbuf.SmallSize
+	overflow  = mbuf.MaxSize - smallPart
+)
+
+// Config says what a Receiver takes.
+type Config struct {
+	Family int    // unix.AF_INET or unix.AF_INET6
+	Proto  uint8  // the protocol: wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp
+	Mark   uint32 // of the socket: routes that the kernel looks up for it, as for a too-big message. 0 sets none
+}
+
+// Receiver is a raw socket that receives. The memory for reassembled packets, 64 KiB for each packet of a batch, is only
+// touched when such packets come.
+type Receiver struct {
+	file   *os.File
+	conn   syscall.RawConn
+	config Config
+	closed atomic.Bool
+
+	receiveFunc func(fd uintptr) bool // receive, made once: a method value allocates
+
+	mu       sync.Mutex // held by the reader
+	slots    [batch]slot
+	messages [batch]unix.Mmsghdr
+	want     int // messages of this call
+	got      int
+	err      error
+}
+
+// slot is where one packet is received.
+type slot struct {
+	buf     *mbuf.Buf // taken by the reader's caller when filled; nil until needed
+	parts   [2]unix.Iovec
+	large   []byte
+	from    unix.RawSockaddrInet6
+	control [controlLen]byte
+}
+
+// Open makes a raw socket in the network namespace of the calling thread. Without IPv6 in the kernel, the error for
+// AF_INET6 wraps EAFNOSUPPORT.
+func Open(c Config) (*Receiver, error) {
+	fd, err := unix.Socket(c.Family, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(c.Proto))
+	if err != nil {
+		return nil, fmt.Errorf("cannot open a raw socket for protocol %d: %w", c.Proto, err)
+	}
+	if err := c.prepare(fd); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("cannot prepare the raw socket for protocol %d: %w", c.Proto, err)
+	}
+	r := &Receiver{file: os.NewFile(uintptr(fd), "raw socket"), config: c}
+	if r.conn, err = r.file.SyscallConn(); err != nil {
+		r.file.Close()
+		return nil, err
+	}
+	r.receiveFunc = r.receive
+	all := make([]byte, batch*overflow)
+	for i := range r.slots {
+		r.slots[i].large = all[i*overflow : (i+1)*overflow]
+	}
+	return r, nil
+}
+
+func (c Config) prepare(fd int) error {
+	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
+	if err := setMark(fd, c.Mark); err != nil {
+		return err
+	}
+	if c.Family != unix.AF_INET6 {
+		return nil
+	}
+	for _, option := range []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS} {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, option, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setBuffer asks for large buffers, past the host's limit if we may.
+func setBuffer(fd, force, polite int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bufferSize) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, polite, bufferSize) // works anyway, with more losses
+	}
+}
+
+func setMark(fd int, mark uint32) error {
+	if mark == 0 {
+		return nil
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+		return fmt.Errorf("mark %#x: %w", mark, err)
+	}
+	return nil
+}
+
+// Close wakes a blocked reader and waits until it has left. Further calls do nothing.
+func (r *Receiver) Close() error {
+	if !r.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	err := r.file.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.slots {
+		if b := r.slots[i].buf; b != nil {
+			b.Free()
+			r.slots[i].buf = nil
+		}
+	}
+	return err
+}
+
+// WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
+func (r *Receiver) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
+	for _, b := range bufs {
+		b.Free()
+	}
+	if len(bufs) == 0 {
+		return 0, nil
+	}
+	return len(bufs), ErrOneWay
+}
+
+// ReadBatch implements link.Link. An IPv6 packet has a header of its own making: what the kernel tells of the original
+// one, without flow label and extension headers.
+func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		if r.closed.Load() {
+			return 0, net.ErrClosed
+		}
+		if r.want = min(len(bufs), batch); r.want == 0 {
+			return 0, nil
+		}
+		r.arm()
+		r.got, r.err = 0, nil
+		err := r.conn.Read(r.receiveFunc)
+		n := 0
+		for i := range r.got {
+			if b := r.collect(i); b != nil {
+				bufs[n] = b
+				n++
+			}
+		}
+		switch {
+		case n > 0:
+			return n, nil
+		case r.closed.Load():
+			return 0, net.ErrClosed
+		case err != nil:
+			return 0, err
+		case r.err != nil:
+			return 0, r.err
+		}
+	}
+}
+
+// arm points the messages that were used at free buffers.
+func (r *Receiver) arm() {
+	for i := range r.want {
+		s, h := &r.slots[i], &r.messages[i].Hdr
+		if s.buf == nil {
+			s.buf = mbuf.Get(mbuf.SmallSize)
+			room := s.buf.Room()[r.headerRoom():smallPart]
+			s.parts = [2]unix.Iovec{{Base: &room[0]}, {Base: &s.large[0]}}
+			s.parts[0].SetLen(len(room))
+			s.parts[1].SetLen(len(s.large))
+			h.Iov = &s.parts[0]
+			h.SetIovlen(len(s.parts))
+		}
+		h.Flags = 0
+		if r.config.Family == unix.AF_INET6 {
+			h.Name, h.Namelen = nameOf(&s.from), unix.SizeofSockaddrInet6
+			h.Control = &s.control[0]
+			h.SetControllen(len(s.control))
+		}
+	}
+}
+
+// headerRoom is how many bytes of each packet the socket does not deliver.
+func (r *Receiver) headerRoom() int {
+	if r.config.Family == unix.AF_INET6 {
+		return wire.IPv6HeaderLen
+	}
+	return 0
+}
+
+// receive takes what is there; false says that there was nothing yet.
+func (r *Receiver) receive(fd uintptr) bool {
+	for {
+		n, errno := transfer(unix.SYS_RECVMMSG, fd, r.messages[:r.want])
+		switch errno {
+		case 0:
+			r.got = n
+			return true
+		case unix.EAGAIN:
+			return false
+		case unix.EINTR:
+			continue
+		}
+		r.err = errno
+		return true
+	}
+}
+
+// collect takes the packet of slot i, or nothing if it is no whole packet.
+func (r *Receiver) collect(i int) *mbuf.Buf {
+	s, m := &r.slots[i], &r.messages[i]
+	length := int(m.Len) + r.headerRoom()
+	if m.Hdr.Flags&unix.MSG_TRUNC != 0 || length > mbuf.MaxSize {
+		return nil
+	}
+	if r.config.Family == unix.AF_INET6 && !s.header(&m.Hdr, r.config.Proto, int(m.Len)) {
+		return nil
+	}
+	if length <= smallPart {
+		b := s.buf
+		s.buf = nil
+		b.SetLen(length)
+		return b
+	}
+	b := mbuf.Get(length)
+	copy(b.Append(smallPart), s.buf.Room())
+	copy(b.Append(length-smallPart), s.large)
+	return b
+}
+
+// controlLen is room for the three ancillary messages of IPv6, and then some.
+const controlLen = 128
+
+// header rebuilds the IPv6 header in front of what was received: a source that is an address, and the destination,
+// hop limit and traffic class of the ancillary messages (RFC 3542 §6).
+func (s *slot) header(m *unix.Msghdr, proto uint8, payload int) bool {
+	if payload > 0xffff || m.Namelen < unix.SizeofSockaddrInet6 {
+		return false
+	}
+	h := wire.IPv6(s.buf.Room()[:wire.IPv6HeaderLen])
+	clear(h)
+	h[0] = 6 << 4
+	h.SetPayloadLength(uint16(payload))
+	h.SetNextHeader(proto)
+	copy(h[8:24], s.from.Addr[:])
+	destination := false
+	for rest := s.control[:m.Controllen]; len(rest) >= unix.SizeofCmsghdr; {
+		kind, data, next, err := unix.ParseOneSocketControlMessage(rest)
+		if err != nil {
+			return false
+		}
+		rest = next
+		if kind.Level != unix.IPPROTO_IPV6 {
+			continue
+		}
+		switch {
+		case kind.Type == unix.IPV6_PKTINFO && len(data) >= 16:
+			copy(h[24:40], data[:16])
+			destination = true
+		case kind.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
+			h.SetHopLimit(uint8(binary.NativeEndian.Uint32(data)))
+		case kind.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			h.SetTrafficClass(uint8(binary.NativeEndian.Uint32(data)))
+		}
+	}
+	return destination
+}

@@ -1,0 +1,133 @@
+package tun
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/net/mbuf"
+)
+
+// reader takes packets from the device. Its fields belong to the one goroutine that reads.
+type reader struct {
+	device   *Device
+	fillFunc func(fd uintptr) bool // fill, made once: a method value allocates
+	space    []byte                // one packet of the device
+	super    superPacket           // what is in space
+	done     int                   // segments of it that were handed over
+
+	// Of the call in progress.
+	bufs []*mbuf.Buf
+	n    int
+	err  error
+}
+
+func (r *reader) init(d *Device) {
+	r.device = d
+	r.fillFunc = r.fill
+	r.space = make([]byte, virtioHeaderLen+mbuf.MaxSize)
+}
+
+// fill fills bufs from the device; false says that there was nothing yet.
+func (r *reader) fill(fd uintptr) bool {
+	for {
+		r.cut()
+		if r.n == len(r.bufs) {
+			return true
+		}
+		n, err := unix.Read(int(fd), r.space)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return r.n > 0
+		case err != nil:
+			r.err = err
+			return true
+		}
+		r.accept(r.space[:n])
+	}
+}
+
+// accept makes what was read the packet to be cut.
+func (r *reader) accept(b []byte) {
+	r.super.count, r.done = 0, 0
+	if len(b) < virtioHeaderLen {
+		r.device.malformed.Add(1)
+		return
+	}
+	var h virtioHeader
+	h.decode(b)
+	if r.super.parse(h, b[virtioHeaderLen:]) != nil {
+		r.super.count = 0
+		r.device.malformed.Add(1)
+	}
+}
+
+// cut hands over segments of the packet until it or the room ends.
+func (r *reader) cut() {
+	for ; r.done < r.super.count && r.n < len(r.bufs); r.done++ {
+		length := r.super.segmentLen(r.done)
+		b := mbuf.Get(length)
+		r.super.segment(r.done, b.Append(length))
+		r.bufs[r.n] = b
+		r.n++
+	}
+}
+
+// writer gives packets to the device. Its fields belong to the one goroutine that writes.
+type writer struct {
+	flushFunc func(fd uintptr) bool // flush, made once: a method value allocates
+	merge     coalescer
+	header    [virtioHeaderLen]byte
+	parts     [][]byte
+	vector    []unix.Iovec
+
+	// Of the call in progress.
+	failed int
+	err    error
+}
+
+func (w *writer) init(o offload) {
+	w.flushFunc = w.flush
+	w.merge.udp = o.udp
+	w.parts = make([][]byte, 0, maxPieces)
+	w.vector = make([]unix.Iovec, 0, 1+maxPieces)
+}
+
+// flush writes what the coalescer has, with one system call for each group. It never waits: the device's send buffer has
+// no limit by default, so that EAGAIN is an error like others.
+func (w *writer) flush(fd uintptr) bool {
+	for i := range w.merge.groups {
+		if err := w.write(fd, i); err != nil {
+			w.failed += w.merge.groups[i].count
+			w.err = err
+		}
+	}
+	return true
+}
+
+func (w *writer) write(fd uintptr, i int) error {
+	var h virtioHeader
+	w.parts = w.merge.take(i, &h, w.parts[:0])
+	h.encode(w.header[:])
+	w.vector = append(w.vector[:0], iovec(w.header[:]))
+	for _, p := range w.parts {
+		w.vector = append(w.vector, iovec(p))
+	}
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&w.vector[0])), uintptr(len(w.vector)))
+		if errno == 0 {
+			return nil
+		}
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+func iovec(b []byte) (v unix.Iovec) {
+	v.Base = unsafe.SliceData(b)
+	v.SetLen(len(b))
+	return v
+}
