@@ -300,3 +300,26 @@ func TestChangesShow(t *testing.T) {
 		t.Errorf("a node added later: %+v", r)
 	}
 }
+
+// TestKilledClients kills many clients in the middle of reading and writing; the next ones must be served as ever.
+func TestKilledClients(t *testing.T) {
+	k := newKnobs(t)
+	dir := mount(t, k)
+	r := fstest.Shell(t, dir, `
+		for round in 1 2 3 4 5; do
+			pids=
+			for i in 1 2 3 4 5 6 7 8; do
+				dd if=net/key/long of=/dev/null bs=7 2>/dev/null & pids="$pids $!"
+				while :; do echo 1 > net/inet/ipsec/debug; echo 2 > net/inet/ipsec/debug; done 2>/dev/null & pids="$pids $!"
+			done
+			cat net/inet/ipsec/debug > /dev/null
+			kill -9 $pids; wait $pids 2>/dev/null
+		done
+		echo 7 > net/inet/ipsec/debug; cat net/inet/ipsec/debug; cksum < net/key/long`)
+	if r.Out != "7\n"+cksum(t) {
+		t.Errorf("%+v", r)
+	}
+	if v := k.debug.Load(); v != 7 {
+		t.Errorf("value %d", v)
+	}
+}
