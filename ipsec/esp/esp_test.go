@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"kipsec/ipsec/alg"
@@ -273,6 +274,32 @@ func TestSequence(t *testing.T) {
 		}
 		b.Free()
 	}
+}
+
+// TestConcurrent sends through one pair of SAs from many sides. The window takes what overtakes.
+func TestConcurrent(t *testing.T) {
+	pairs(func(enc, auth string) {
+		out, in := newSA(t, enc, auth, 0), newSA(t, enc, auth, 4096)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for n := range 40 {
+					b := packets[0].buffer(n)
+					want := bytes.Clone(b.Bytes())
+					if why := Output(b, 20, 9, out); why != stats.OK {
+						t.Errorf("%s/%s: output: %v", enc, auth, why)
+					} else if _, why := Input(b, 20, 9, in); why != stats.OK || !bytes.Equal(b.Bytes(), want) {
+						t.Errorf("%s/%s: input: %v", enc, auth, why)
+					}
+					b.Free()
+				}
+			})
+		}
+		wg.Wait()
+		if got := out.LastSeq(); got != 160 {
+			t.Errorf("%s/%s: 160 packets, the last has number %d", enc, auth, got)
+		}
+	})
 }
 
 func TestOutputRefuses(t *testing.T) {

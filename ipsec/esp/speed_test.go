@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/stats"
 )
 
@@ -29,6 +30,23 @@ func TestNoAllocs(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNoAllocsForRandomPadding(t *testing.T) {
+	sa := newSA(t, "aes-cbc", "hmac-sha1", 0)
+	sa.Flags |= pfkey.FlagPRand
+	b := packets[0].buffer(63)
+	defer b.Free()
+	if got := testing.AllocsPerRun(100, func() {
+		if why := Output(b, 20, 9, sa); why != stats.OK {
+			t.Fatal(why)
+		}
+		if _, why := Input(b, 20, 9, sa); why != stats.OK {
+			t.Fatal(why)
+		}
+	}); got != 0 {
+		t.Errorf("%v allocations per packet", got)
+	}
 }
 
 // BenchmarkESP sends packets out and takes them in again.
