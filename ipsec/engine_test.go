@@ -23,7 +23,7 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	return &host{t: t, Engine: New(Config{SPD: spd.New(), SADB: sadb.New(sadb.Config{}), Knobs: knob.New()})}
+	return &host{t: t, Engine: New(Config{SPD: spd.New(spd.Config{}), SADB: sadb.New(sadb.Config{}), Knobs: knob.New()})}
 }
 
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
@@ -45,7 +45,7 @@ func (h *host) sa(src, dst string, spi uint32, mode pfkey.Mode, reqid uint32) {
 
 func (h *host) policy(dir pfkey.Dir, src, dst string, kind pfkey.PolicyType, requests ...spd.Request) {
 	h.t.Helper()
-	_, err := h.SPD.Add(spd.Policy{
+	_, err := h.SPD.Add(&spd.Policy{
 		Dir: dir, Selector: spd.Selector{Src: prefix(src), Dst: prefix(dst), Proto: pfkey.ProtoAny},
 		Type: kind, Requests: requests,
 	})

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"kipsec/ipsec"
 	"kipsec/ipsec/key"
 	"kipsec/ipsec/keysock"
@@ -61,7 +63,7 @@ type Kernel struct {
 // New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
 // run whole ones.
 func New() (*Kernel, error) {
-	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(), fail: make(chan error, 16)}
+	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), fail: make(chan error, 16)}
 	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
 	number := func(v *sysctl.Int) func() uint32 { return func() uint32 { return uint32(max(v.Load(), 0)) } }
 	keys := &k.Knobs.Key
@@ -69,12 +71,15 @@ func New() (*Kernel, error) {
 		PreferOld: func() bool { return keys.PreferredOldSA.Load() != 0 },
 		SPIMin:    number(keys.SPIMinVal), SPIMax: number(keys.SPIMaxVal), SPITries: number(keys.SPITryCnt),
 		LarvalLifetime: func() time.Duration { return time.Duration(keys.LarvalLifetime.Load()) * time.Second },
+		OnExpire:       func(sa *sadb.SA, hard bool) { k.Key.Expire(sa, hard) },
 	})
 	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log})
 	k.Key = key.New(key.Config{
 		SADB: k.SADB, SPD: k.SPD,
-		SPIMin: number(keys.SPIMinVal), SPIMax: number(keys.SPIMaxVal), SPITries: number(keys.SPITryCnt),
+		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
+		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
 	})
+	k.Engine.Keyer = asker{k.Key}
 	if err := k.Engine.AddTo(k.Tree); err != nil {
 		return nil, err
 	}
@@ -82,6 +87,19 @@ func New() (*Kernel, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// asker makes the engine's wish for an SA a question to key management. Whether anybody could be asked does not matter
+// to the packet.
+type asker struct{ *key.Engine }
+
+// Acquire implements ipsec.Keyer.
+func (a asker) Acquire(policy *spd.Policy, r *spd.Request, src, dst netip.Addr) {
+	need := key.Need{Proto: r.Proto, Mode: r.Mode, Src: src, Dst: dst}
+	if r.Level == pfkey.LevelUnique {
+		need.ReqID = r.ReqID
+	}
+	_ = a.Engine.Acquire(need, policy)
 }
 
 // Config says where a kernel runs.
@@ -118,7 +136,7 @@ func (k *Kernel) attach() error {
 	if err != nil {
 		return err
 	}
-	sender, err := rawip.NewSender(rawip.SenderConfig{Mark: nft.MarkBypass})
+	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass})
 	if err != nil {
 		return err
 	}
@@ -126,8 +144,11 @@ func (k *Kernel) attach() error {
 	k.Engine.PathMTU = sender.MTU
 	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU}
 	for _, proto := range []uint8{wire.ProtoESP} {
-		for _, family := range []int{4, 6} {
-			receiver, err := rawip.Open(rawip.Config{Proto: proto, Family: family})
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			receiver, err := rawip.Open(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass})
+			if errors.Is(err, unix.EAFNOSUPPORT) && family == unix.AF_INET6 {
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -207,6 +228,9 @@ func (k *Kernel) tick() func() error {
 			select {
 			case now := <-ticker.C:
 				k.SADB.Tick(now)
+				for _, p := range k.SPD.Expire(now) {
+					k.Key.ExpirePolicy(p)
+				}
 			case <-quit:
 				return nil
 			}

@@ -140,8 +140,12 @@ func (o *outbound) send(b *mbuf.Buf, clear bool) {
 
 // refuse tells the sender of a packet how large it may be.
 func (o *outbound) refuse(b *mbuf.Buf, mtu int) {
-	if answer := wire.TooBig(b.Bytes(), mtu, destination(b.Bytes())); answer != nil {
+	answer := mbuf.Get(wire.TooBigLen)
+	if n := wire.TooBig(answer.Room()[:wire.TooBigLen], b.Bytes(), mtu, destination(b.Bytes())); n > 0 {
+		answer.SetLen(n)
 		o.local = append(o.local, answer)
+	} else {
+		answer.Free()
 	}
 	b.Free()
 }
