@@ -4,21 +4,22 @@ import (
 	"errors"
 	"syscall"
 
-	"kipsec/ipsec/alg"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
 )
 
-// errnos translates the errors of the databases where a handler knows no better. The first match counts.
+// errnos translates the errors of the databases. Whatever is not here, bad values and refused keys and algorithms
+// above all, is EINVAL.
 var errnos = []struct {
 	err   error
 	errno syscall.Errno
 }{
 	{sadb.ErrExist, syscall.EEXIST},
 	{sadb.ErrNotFound, syscall.ENOENT},
+	{sadb.ErrProtocol, syscall.EPROTONOSUPPORT},
+	{sadb.ErrFull, syscall.ENOBUFS},
 	{spd.ErrExist, syscall.EEXIST},
-	{spd.ErrNotFound, syscall.ENOENT},
-	{alg.ErrKeyLength, syscall.EINVAL},
+	{spd.ErrFull, syscall.ENOBUFS},
 }
 
 // errno is what a client is told about err.

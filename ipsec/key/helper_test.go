@@ -26,7 +26,7 @@ type client struct {
 }
 
 func newEngine() *Engine {
-	return New(Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New()})
+	return New(Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New(spd.Config{})})
 }
 
 func (e *Engine) client(t testing.TB) *client {

@@ -8,14 +8,15 @@
 // The errors of requests are KAME's (netkey/key.c), with the header of the request alone in the answer. Where
 // KAME is wrong or Linux's clients need something else, the function in question says so.
 //
-// Lock order: Engine.op, Engine.mu, Socket.mu. A handler runs under op from its first look at a database to its
+// Lock order: Engine.op, the databases' own, Engine.acquires.mu, Engine.mu, Socket.mu. A handler runs under op from its first look at a database to its
 // last message, so that every client sees changes in the order in which they were made; dumps take a snapshot and
-// send without it.
+// send without it. Acquire and Expire do not take op: the databases may call them while they are locked.
 package key
 
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"kipsec/ipsec/pfkey"
@@ -28,8 +29,12 @@ type Config struct {
 	SADB *sadb.DB
 	SPD  *spd.Table
 
-	// Read at each GETSPI: net.key.spi_minval, spi_maxval and spi_trycnt.
-	SPIMin, SPIMax, SPITries func() uint32
+	// Variables of net.key, read whenever they are needed; nil is KAME's default.
+	BlockAcqCount    func() uint32 // blockacq_count, packets
+	BlockAcqLifetime func() uint32 // blockacq_lifetime, seconds
+	ESPKeyMin        func() uint32 // esp_keymin, bits
+	ESPAuth          func() uint32 // esp_auth, not 0 is yes
+	AHKeyMin         func() uint32 // ah_keymin, bits
 }
 
 // Engine serves PF_KEY clients. Its methods are safe for concurrent use.
@@ -43,14 +48,20 @@ type Engine struct {
 	mu          sync.Mutex
 	sockets     []*Socket // guarded by mu; in the order of their attachment
 	promiscuous int       // guarded by mu; how many sockets are
+
+	registered atomic.Int32 // how many sockets are
+	acquires   acquires
 }
 
-// New makes an engine without sockets. Functions that cfg leaves out yield KAME's defaults.
+// New makes an engine without sockets.
 func New(cfg Config) *Engine {
 	for _, d := range []struct {
 		f     *func() uint32
 		value uint32
-	}{{&cfg.SPIMin, 0x100}, {&cfg.SPIMax, 0x0fffffff}, {&cfg.SPITries, 1000}} {
+	}{
+		{&cfg.BlockAcqCount, 10}, {&cfg.BlockAcqLifetime, 20},
+		{&cfg.ESPKeyMin, 256}, {&cfg.ESPAuth, 0}, {&cfg.AHKeyMin, 128},
+	} {
 		if *d.f == nil {
 			*d.f = func() uint32 { return d.value }
 		}
@@ -72,7 +83,7 @@ var handlers = [pfkey.MaxType + 1]handler{
 	pfkey.Add:        {run: add},
 	pfkey.Delete:     {run: remove},
 	pfkey.Get:        {run: get},
-	pfkey.Acquire:    {run: unsupported},
+	pfkey.Acquire:    {run: acquire},
 	pfkey.Register:   {run: register},
 	pfkey.Flush:      {run: flush},
 	pfkey.Dump:       {run: dump, long: true},

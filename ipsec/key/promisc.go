@@ -15,7 +15,7 @@ func promisc(e *Engine, s *Socket, m *pfkey.Message) error {
 		if len(inner) < pfkey.HeaderLen || len(inner) != 8*int(binary.NativeEndian.Uint16(inner[4:])) {
 			return syscall.EINVAL
 		}
-		s.answer(inner)
+		s.deliver(inner)
 		e.broadcast(s, ToAll, inner)
 		return nil
 	}

@@ -27,6 +27,9 @@ func register(e *Engine, s *Socket, m *pfkey.Message) error {
 		bit := uint16(1) << m.SAType
 		e.mu.Lock()
 		again := s.registered&bit != 0
+		if s.registered == 0 {
+			e.registered.Add(1)
+		}
 		s.registered |= bit
 		e.mu.Unlock()
 		if again {

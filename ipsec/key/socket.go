@@ -52,6 +52,10 @@ func (s *Socket) Close() {
 		s.promisc = false
 		e.promiscuous--
 	}
+	if s.registered != 0 {
+		s.registered = 0
+		e.registered.Add(-1)
+	}
 	e.mu.Unlock()
 	s.mu.Lock()
 	s.closed, s.held = true, nil
@@ -68,59 +72,59 @@ func (s *Socket) Handle(raw []byte) {
 	s.busy = true
 	s.mu.Unlock()
 	s.engine.serve(s, raw)
+	clear(s.buf[:cap(s.buf)]) // there may be keys in it
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy = false
 	for _, b := range s.held {
-		s.sendLocked(b)
+		s.deliver(b)
 	}
 	s.held = nil
 }
 
-// notify delivers a message that this socket did not ask for.
-func (s *Socket) notify(b []byte) {
+// notify delivers a message that this socket did not ask for, false when it is lost.
+func (s *Socket) notify(b []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
+		return true
 	case !s.busy:
-		s.sendLocked(b)
+		return s.deliver(b)
 	case len(s.held) < heldMax:
 		s.held = append(s.held, slices.Clone(b))
-	default:
-		s.engine.Stats.count(InNoMem)
+		return true
 	}
+	s.engine.Stats.count(InNoMem)
+	return false
 }
 
-func (s *Socket) sendLocked(b []byte) {
-	if !s.sink.Send(b) {
+// deliver hands a message to the sink without waiting, and counts it when it is lost.
+func (s *Socket) deliver(b []byte) bool {
+	ok := s.sink.Send(b)
+	if !ok {
 		s.engine.Stats.count(InNoMem)
 	}
-}
-
-// answer delivers a message to the client that asked, without waiting.
-func (s *Socket) answer(b []byte) {
-	if !s.sink.Send(b) {
-		s.engine.Stats.count(InNoMem)
-	}
+	return ok
 }
 
 // send delivers a kernel message: first to the client that asked (from; nil when nobody did), then to
-// promiscuous clients, then to the others that target names (KAME key_sendup_mbuf).
-func (e *Engine) send(from *Socket, target Target, m *pfkey.Message) {
+// promiscuous clients and to the others that target names (KAME key_sendup_mbuf). It returns how many of the
+// latter lost it; unlike KAME it goes on then.
+func (e *Engine) send(from *Socket, target Target, m *pfkey.Message) (lost int) {
 	var b []byte
 	if from != nil {
 		from.buf = m.AppendTo(from.buf[:0])
 		b = from.buf
-		from.answer(b)
+		from.deliver(b)
 	} else {
 		b = m.AppendTo(nil)
 	}
-	e.broadcast(from, target, b)
+	return e.broadcast(from, target, b)
 }
 
 // broadcast delivers an encoded message to everybody it concerns but the client that asked.
-func (e *Engine) broadcast(from *Socket, target Target, b []byte) {
+func (e *Engine) broadcast(from *Socket, target Target, b []byte) (lost int) {
 	e.Stats.in(b[1], len(b))
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -128,7 +132,7 @@ func (e *Engine) broadcast(from *Socket, target Target, b []byte) {
 		if others := len(e.sockets) - 1; others > 0 {
 			e.Stats.histograms[InMsgTarget][ToSender].Add(uint64(others))
 		}
-		return
+		return 0
 	}
 	var wrapped []byte
 	for _, s := range e.sockets {
@@ -144,7 +148,10 @@ func (e *Engine) broadcast(from *Socket, target Target, b []byte) {
 		}
 		e.Stats.bar(InMsgTarget, uint8(target))
 		if target == ToAll || target == ToRegistered && s.registered != 0 {
-			s.notify(b)
+			if !s.notify(b) {
+				lost++
+			}
 		}
 	}
+	return lost
 }

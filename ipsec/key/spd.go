@@ -10,9 +10,6 @@ import (
 	"kipsec/net/wire"
 )
 
-// requestsMax bounds the transforms of one policy.
-const requestsMax = 32
-
 // selector reads which packets a policy is for. The caller has checked that both addresses are there; validate,
 // that they fit each other. Bits beyond the prefix are cleared; protocol 0 means any, as on Linux.
 func selector(m *pfkey.Message) (sel spd.Selector, err error) {
@@ -63,7 +60,7 @@ func (e *Engine) policy(m *pfkey.Message) (*spd.Policy, error) {
 	if len(m.Policy.Requests) == 0 {
 		return nil, syscall.EINVAL
 	}
-	if len(m.Policy.Requests) > requestsMax {
+	if len(m.Policy.Requests) > spd.MaxRequests {
 		return nil, syscall.ENOBUFS
 	}
 	for i := range m.Policy.Requests {

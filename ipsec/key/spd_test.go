@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/spd"
 )
 
 func req(c func(r *pfkey.Request)) change {
@@ -45,7 +46,7 @@ func TestSPDAddRefused(t *testing.T) {
 		{"bypass", func(m *pfkey.Message) { m.Policy.Type = pfkey.PolicyBypass }, syscall.EINVAL},
 		{"type 5", func(m *pfkey.Message) { m.Policy.Type = 5 }, syscall.EINVAL},
 		{"IPsec without a request", func(m *pfkey.Message) { m.Policy.Requests = nil }, syscall.EINVAL},
-		{"33 requests", func(m *pfkey.Message) { m.Policy.Requests = slices.Repeat(m.Policy.Requests, 33) }, syscall.ENOBUFS},
+		{"too many requests", func(m *pfkey.Message) { m.Policy.Requests = slices.Repeat(m.Policy.Requests, spd.MaxRequests+1) }, syscall.ENOBUFS},
 		{"protocol 6", req(func(r *pfkey.Request) { r.Proto = 6 }), syscall.EPROTONOSUPPORT},
 		{"protocol 0", req(func(r *pfkey.Request) { r.Proto = 0 }), syscall.EPROTONOSUPPORT},
 		{"mode any", req(func(r *pfkey.Request) { r.Mode = pfkey.ModeAny }), syscall.EINVAL},

@@ -27,7 +27,7 @@ const patience = 60 * time.Second
 // serve runs a server in a directory of the test's own.
 func serve(t testing.TB, change func(*Config)) (*key.Engine, string) {
 	t.Helper()
-	e := key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New()})
+	e := key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New(spd.Config{})})
 	cfg := Config{Path: filepath.Join(t.TempDir(), "pfkey"), Engine: e}
 	if change != nil {
 		change(&cfg)
@@ -354,7 +354,7 @@ func TestTooManyClients(t *testing.T) {
 }
 
 func TestCloseHangsUp(t *testing.T) {
-	e := key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New()})
+	e := key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New(spd.Config{})})
 	path := filepath.Join(t.TempDir(), "pfkey")
 	s, err := Listen(Config{Path: path, Engine: e})
 	if err != nil {
@@ -384,7 +384,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
-	cfg := Config{Path: path, Engine: key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New()})}
+	cfg := Config{Path: path, Engine: key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New(spd.Config{})})}
 	s, err := Listen(cfg)
 	if err != nil {
 		t.Fatal(err)

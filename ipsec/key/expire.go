@@ -1,0 +1,31 @@
+package key
+
+import (
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
+)
+
+// Expire tells the registered clients that an SA has passed a lifetime: with the soft one, that it wants a
+// successor; with the hard one, that it is gone (RFC 2367 §3.1.8; KAME never sends the latter). It asks the
+// databases nothing, so it may be called while they are locked.
+func (e *Engine) Expire(sa *sadb.SA, hard bool) {
+	m := &pfkey.Message{Type: pfkey.Expire, Seq: sa.Seq}
+	describe(m, sa)
+	m.KeyAuth, m.KeyEnc = nil, nil
+	if hard {
+		m.Soft = nil
+	} else {
+		m.Hard = nil
+	}
+	m.Order = []pfkey.ExtType{pfkey.ExtSA, pfkey.ExtSA2, pfkey.ExtCurrent, pfkey.ExtHard, pfkey.ExtSoft, pfkey.ExtSrc, pfkey.ExtDst}
+	e.send(nil, ToRegistered, m)
+}
+
+// ExpirePolicy tells the registered clients that a policy has passed its lifetime (KAME key_spdexpire). It may
+// be called while the databases are locked.
+func (e *Engine) ExpirePolicy(p *spd.Policy) {
+	m := &pfkey.Message{Type: pfkey.SPDExpire}
+	describePolicy(m, p)
+	e.send(nil, ToRegistered, m)
+}
