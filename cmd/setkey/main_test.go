@@ -82,7 +82,7 @@ func TestExitStatus(t *testing.T) {
 		sent        int
 	}{
 		{"-c", "flush;", ok, 0, "", "", 1},
-		{"-c", get + "flush;", noEntry, 1, "No entry.\nNo such file or directory.\n", "", 2},
+		{"-c", get + "flush;", noEntry, 1, "No entry.\nNo entry.\n", "", 2},
 		{"-c", "foo; flush;", ok, 1, "syntax error at `foo'\n", "", 1},
 		{"-c", "flush", ok, 1, "syntax error: the last command has no `;'\n", "", 0},
 		{"-f -", get + "foo; flush;", noEntry, 1, "", "setkey: stdin,1: No entry\nsetkey: stdin,2: syntax error at `foo'\n", 1},

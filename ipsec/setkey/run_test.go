@@ -119,7 +119,7 @@ func TestAnswer(t *testing.T) {
 		{pfkey.SPDDelete, syscall.ENOENT, "No entry"},
 		{pfkey.Dump, syscall.ENOENT, "No SAD entries"},
 		{pfkey.SPDDump, syscall.ENOENT, "No SPD entries"},
-		{pfkey.Update, syscall.ENOENT, "No such file or directory"},
+		{pfkey.Update, syscall.ENOENT, "No entry"},
 		{pfkey.Add, syscall.EEXIST, "File exists"},
 		{pfkey.Add, syscall.EINVAL, "Invalid argument"},
 		{pfkey.Add, syscall.ESRCH, "No such process"},

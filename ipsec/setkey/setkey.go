@@ -76,9 +76,8 @@ func (a Answer) Error() string {
 			return "No SAD entries"
 		case pfkey.SPDDump:
 			return "No SPD entries"
-		case pfkey.Delete, pfkey.Get, pfkey.SPDDelete:
-			return "No entry"
 		}
+		return "No entry"
 	}
 	if text, ok := errnoTexts[a.Errno]; ok {
 		return text
@@ -92,7 +91,6 @@ func (a Answer) Unwrap() error { return a.Errno }
 // errnoTexts has strerror(3)'s words where Go's differ.
 var errnoTexts = map[syscall.Errno]string{
 	syscall.EPERM:           "Operation not permitted",
-	syscall.ENOENT:          "No such file or directory",
 	syscall.ESRCH:           "No such process",
 	syscall.EACCES:          "Permission denied",
 	syscall.EBUSY:           "Device or resource busy",
