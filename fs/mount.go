@@ -26,8 +26,8 @@ const (
 
 // Options says how to mount.
 type Options struct {
-	// InParent has the tree mounted in the mount namespace of the parent process when that is another one, sees the same directory and can be
-	// entered. It is meant for a daemon that "ip netns exec" started in a mount namespace of its own.
+	// InParent has the tree mounted in the mount namespace of the parent process too, when that is another one, sees the same directory and
+	// can be entered. It is meant for a daemon that "ip netns exec" started in a mount namespace of its own.
 	InParent bool
 	// Debug, if not nil, gets each request and answer.
 	Debug func(msg any)
@@ -73,6 +73,9 @@ func Mount(dir string, tree *sysctl.Tree, opts Options) (*Mounted, error) {
 		return nil, err
 	}
 	m.serve(tree, opts)
+	if m.place.ns != nil {
+		_ = m.place.copyHere(dir, m.device) // Linux 5.2; without it the tree is still where the user looks
+	}
 	return m, nil
 }
 
@@ -247,7 +250,7 @@ func (m *Mounted) Unmount() error {
 		return err
 	}
 	if m.place.ns != nil {
-		_ = here.unmount(m.dir, m.device, true) // what propagated to us
+		_ = here.unmount(m.dir, m.device, true) // the copy; where it cannot be taken away it ends with this process
 	}
 	select {
 	case <-m.done:

@@ -112,6 +112,27 @@ func (p place) device(dir string) (device string, err error) {
 	return device, err
 }
 
+// copyHere shows the mount on dir in the mount namespace of this process too, unless it has come there by itself: as /proc/PID/root, that
+// is where tools in still other namespaces look for it.
+func (p place) copyHere(dir, device string) error {
+	if there, err := here.device(dir); err != nil || there == device {
+		return err
+	}
+	fd := -1
+	err := p.do(func() (err error) {
+		fd, err = unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("copy the mount on %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("copy the mount on %s: %w", dir, err)
+	}
+	return nil
+}
+
 // unmount takes the mount with that device number away from dir. Without force it fails with EBUSY while someone is inside. That it
 // is gone already is no error.
 func (p place) unmount(dir, device string, force bool) error {
