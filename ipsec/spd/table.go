@@ -1,0 +1,282 @@
+// Package spd is the security policy database: which packets are protected, how, and which are dropped.
+//
+// A Table is asked for each packet, by Lookup and Overlaps, from any number of goroutines. These take no lock, allocate
+// nothing, and answer with the first policy that fits in the order of priority and insertion, as the table stood at one
+// moment of the call: a policy that is added before another is deleted leaves no gap for a packet to slip through. What
+// they cost depends on how many kinds of selectors there are, hardly on how many policies. Package ipsec calls
+// them, package key changes the table; package kern hears of changes to keep its packet filter in step. The package
+// decides nothing about packets.
+//
+// Lock order: Table.mu, then the locks inside of package snapmap. Functions given to OnChange run under neither.
+package spd
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"kipsec/ipsec/pfkey"
+)
+
+// Errors of the methods that change a table.
+var (
+	ErrExist    = errors.New("spd: policy exists")
+	ErrNotFound = errors.New("spd: no such policy")
+	ErrInvalid  = errors.New("spd: invalid value")
+	ErrFull     = errors.New("spd: too many policies")
+)
+
+// DefaultLimit is how many policies a table holds unless Config says otherwise.
+const DefaultLimit = 1_000_000
+
+// Config is what a Table is made with.
+type Config struct {
+	Limit int // bound of the number of policies; 0 means DefaultLimit
+}
+
+// Table is the SPD of one kernel. Make one with New. All methods are safe for concurrent use.
+type Table struct {
+	limit int
+	dirs  [pfkey.DirFwd + 1]list // by direction
+
+	mu       sync.Mutex
+	byID     map[uint32]*Policy   // guarded by mu, as all below
+	mortal   map[*Policy]struct{} // policies with a lifetime
+	serial   uint64               // of the newest policy
+	lastID   uint32               // without its direction
+	onChange []func()
+}
+
+// New returns an empty table.
+func New(cfg Config) *Table {
+	if cfg.Limit == 0 {
+		cfg.Limit = DefaultLimit
+	}
+	t := &Table{limit: cfg.Limit, byID: make(map[uint32]*Policy), mortal: make(map[*Policy]struct{})}
+	for i := range t.dirs {
+		t.dirs[i].init()
+	}
+	return t
+}
+
+// OnChange has f called after each change that comes later, once for each call that changed something, without locks:
+// by then more may have changed. Calls come from the goroutines that change the table, maybe several at a time.
+func (t *Table) OnChange(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.onChange = append(t.onChange, f)
+}
+
+// unlock ends a change.
+func (t *Table) unlock(changed bool) {
+	tell := t.onChange
+	t.mu.Unlock()
+	if !changed {
+		return
+	}
+	for _, f := range tell {
+		f()
+	}
+}
+
+// Add puts a policy behind all others of its priority and returns the table's own copy of it, with id and creation time.
+// ErrExist means that its direction has a policy with exactly this selector, ErrInvalid that a value is impossible.
+func (t *Table) Add(p *Policy) (*Policy, error) { return t.put(p, false) }
+
+// Update is Add, but a policy with exactly this selector is replaced: packets meet the old one or the new one. The
+// new one moves behind all others of its priority, as in KAME, and keeps the id, as on Linux.
+func (t *Table) Update(p *Policy) (*Policy, error) { return t.put(p, true) }
+
+func (t *Table) put(p *Policy, replace bool) (*Policy, error) {
+	p, err := p.own()
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	old := t.dirs[p.Dir].exact(&p.Selector)
+	switch {
+	case old != nil && !replace:
+		err = ErrExist
+	case old == nil && len(t.byID) >= t.limit:
+		err = ErrFull
+	}
+	if err != nil {
+		t.unlock(false)
+		return nil, err
+	}
+	t.serial++
+	p.serial = t.serial
+	if old != nil {
+		p.ID = old.ID
+		delete(t.mortal, old)
+	} else {
+		p.ID = t.newIDLocked(p.Dir)
+	}
+	t.byID[p.ID] = p
+	if p.Hard != nil {
+		t.mortal[p] = struct{}{}
+	}
+	t.dirs[p.Dir].put(p, old)
+	t.unlock(true)
+	return p, nil
+}
+
+// idStep is the distance of ids: an id modulo 8 tells the direction, in, out or fwd by 0, 1 or 2, as on Linux, whose
+// setkey takes the other remainders for policies of sockets.
+const idStep = 8
+
+// newIDLocked returns an id that is not in use; never 0. The number of policies is bounded far below that of ids.
+func (t *Table) newIDLocked(dir pfkey.Dir) uint32 {
+	for {
+		t.lastID += idStep
+		id := t.lastID + uint32(dir-pfkey.DirIn)
+		if _, used := t.byID[id]; !used && t.lastID != 0 {
+			return id
+		}
+	}
+}
+
+// Delete takes away the policy with exactly this selector and returns it, or ErrNotFound.
+func (t *Table) Delete(s Selector, dir pfkey.Dir) (*Policy, error) {
+	s, err := s.normal()
+	if err != nil || dir < pfkey.DirIn || dir > pfkey.DirFwd {
+		return nil, ErrNotFound
+	}
+	t.mu.Lock()
+	return t.removeAndUnlock(t.dirs[dir].exact(&s))
+}
+
+// DeleteID takes away the policy with an id and returns it, or ErrNotFound.
+func (t *Table) DeleteID(id uint32) (*Policy, error) {
+	t.mu.Lock()
+	return t.removeAndUnlock(t.byID[id])
+}
+
+func (t *Table) removeAndUnlock(p *Policy) (*Policy, error) {
+	if p == nil {
+		t.unlock(false)
+		return nil, ErrNotFound
+	}
+	t.removeLocked(p)
+	t.unlock(true)
+	return p, nil
+}
+
+func (t *Table) removeLocked(p *Policy) {
+	t.dirs[p.Dir].remove(p)
+	delete(t.byID, p.ID)
+	delete(t.mortal, p)
+}
+
+// Flush takes away all policies and returns how many there were. Packets of one direction lose all at the same moment.
+func (t *Table) Flush() int {
+	t.mu.Lock()
+	n := len(t.byID)
+	for i := range t.dirs {
+		t.dirs[i].clear()
+	}
+	clear(t.byID)
+	clear(t.mortal)
+	t.unlock(n > 0)
+	return n
+}
+
+// Expire takes away the policies whose lifetime is over at now, a reading of time.Now, and returns them: those that
+// are older than Hard.AddTime, or were not used for Hard.UseTime seconds (KAME key_timehandler). Call it about once a
+// second. It looks at policies with a lifetime only.
+func (t *Table) Expire(now time.Time) []*Policy {
+	t.mu.Lock()
+	var over []*Policy
+	for p := range t.mortal {
+		if p.expired(now) {
+			over = append(over, p)
+		}
+	}
+	for _, p := range over {
+		t.removeLocked(p)
+	}
+	t.unlock(len(over) > 0)
+	slices.SortFunc(over, byOrder)
+	return over
+}
+
+func (p *Policy) expired(now time.Time) bool {
+	age := max(now.Sub(p.Created)/time.Second, 0)
+	idle := now.Unix() - max(p.used.Load(), p.Created.Unix())
+	return p.Hard.AddTime > 0 && uint64(age) >= p.Hard.AddTime ||
+		p.Hard.UseTime > 0 && idle > 0 && uint64(idle) >= p.Hard.UseTime
+}
+
+// Get returns the policy with an id, nil when there is none.
+func (t *Table) Get(id uint32) *Policy {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id]
+}
+
+// Len is the number of policies of a direction; of all directions for pfkey.DirAny.
+func (t *Table) Len(dir pfkey.Dir) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case dir == pfkey.DirAny:
+		return len(t.byID)
+	case dir > pfkey.DirFwd:
+		return 0
+	}
+	return t.dirs[dir].len()
+}
+
+// All calls f for each policy that there was when All was called, inbound ones first, then outbound and forwarded ones,
+// each in the order in which packets meet them. It stops when f returns false. f may use the table.
+func (t *Table) All(f func(*Policy) bool) {
+	t.mu.Lock()
+	all := make([]*Policy, 0, len(t.byID))
+	for _, p := range t.byID {
+		all = append(all, p)
+	}
+	t.mu.Unlock()
+	slices.SortFunc(all, byOrder)
+	for _, p := range all {
+		if !f(p) {
+			return
+		}
+	}
+}
+
+func byOrder(p, q *Policy) int {
+	return cmp.Or(cmp.Compare(p.Dir, q.Dir), cmp.Compare(p.Priority, q.Priority), cmp.Compare(p.serial, q.serial))
+}
+
+// Pair is the addresses of a selector.
+type Pair struct {
+	Src, Dst netip.Prefix
+}
+
+// Union returns the addresses of all policies of a direction, each pair once, in the order of the addresses. Packets of
+// other addresses meet no policy.
+func (t *Table) Union(dir pfkey.Dir) []Pair {
+	t.mu.Lock()
+	seen := make(map[Pair]struct{})
+	for _, p := range t.byID {
+		if p.Dir == dir {
+			seen[Pair{p.Src, p.Dst}] = struct{}{}
+		}
+	}
+	t.mu.Unlock()
+	pairs := make([]Pair, 0, len(seen))
+	for pair := range seen {
+		pairs = append(pairs, pair)
+	}
+	slices.SortFunc(pairs, func(a, b Pair) int {
+		return cmp.Or(comparePrefix(a.Src, b.Src), comparePrefix(a.Dst, b.Dst))
+	})
+	return pairs
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
