@@ -30,6 +30,7 @@ type Queue struct {
 	buffers []byte
 	size    int // of one buffer
 
+	closed    atomic.Bool
 	overruns  atomic.Uint64
 	malformed atomic.Uint64
 }
@@ -148,7 +149,7 @@ func request(fd int, msg []byte) error {
 func (q *Queue) Run(handle Handler) error {
 	raw, err := q.file.SyscallConn()
 	if err != nil {
-		return net.ErrClosed
+		return q.closedOr(err)
 	}
 	var n int
 	var errno unix.Errno
@@ -163,7 +164,7 @@ func (q *Queue) Run(handle Handler) error {
 	}
 	for {
 		if err := raw.Read(read); err != nil {
-			return closedOr(err)
+			return q.closedOr(err)
 		}
 		switch errno {
 		case 0:
@@ -182,7 +183,7 @@ func (q *Queue) Run(handle Handler) error {
 		// Sending to the kernel does not block, and it answers only what it could not do, which is no news: a packet may have
 		// gone with its interface.
 		if err := raw.Write(write); err != nil {
-			return closedOr(err)
+			return q.closedOr(err)
 		}
 	}
 }
@@ -229,11 +230,12 @@ func (q *Queue) Malformed() uint64 { return q.malformed.Load() }
 
 // Close stops listening and wakes Run. Packets without a verdict are dropped.
 func (q *Queue) Close() error {
+	q.closed.Store(true)
 	return q.file.Close()
 }
 
-func closedOr(err error) error {
-	if errors.Is(err, os.ErrClosed) {
+func (q *Queue) closedOr(err error) error {
+	if q.closed.Load() {
 		return net.ErrClosed
 	}
 	return err

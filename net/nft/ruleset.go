@@ -2,7 +2,6 @@ package nft
 
 import (
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,14 +67,12 @@ func (b *baseChain) insert(at int, rules ...exprs) {
 	b.rules = append(b.rules[:at:at], append(rules, b.rules[at:]...)...)
 }
 
-// addFixed appends to a transaction what makes the table of a family anew, without leaving a moment between the old and the
-// new one. The chains in and out are there and empty.
-func addFixed(tx *nftables.Conn, f family, c Config) {
-	t := table(f)
+// addFixed appends to a transaction what makes a table anew. The chains in and out are there and empty.
+func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config) {
 	tx.AddTable(t)
 	tx.DelTable(t)
 	tx.AddTable(t)
-	set := &nftables.Set{Table: t, Name: protocolSet, KeyType: nftables.TypeInetProto, KeyByteOrder: binaryutil.BigEndian}
+	set := newSet(t, protocolSet, nftables.TypeInetProto)
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
@@ -90,6 +87,6 @@ func addFixed(tx *nftables.Conn, f family, c Config) {
 	}
 }
 
-func table(f family) *nftables.Table {
-	return &nftables.Table{Name: TableName, Family: f.table}
+func table(f family, name string) *nftables.Table {
+	return &nftables.Table{Name: name, Family: f.table}
 }

@@ -14,17 +14,20 @@ const (
 	retry = time.Second
 	// fewPairs is up to how many pairs are applied while the caller waits.
 	fewPairs = 512
+	// fewChanges is how many changes without quiet between them are applied while the caller waits.
+	fewChanges = 16
 )
 
 // Setter is what a Syncer drives: a *Table, or a stand-in in tests.
 type Setter interface {
 	Set(sel Selectors, wide bool) error
+	Widen(sel Selectors) error
 }
 
 // Syncer keeps a table equal to selectors that change, and widens at once what it narrows later: picking too much only
-// costs time, picking too little lets packets pass in clear. One change among few selectors is applied exactly; in a burst,
-// or with many selectors, the first change makes the rules pick everything and the following ones cost nothing, until the
-// rules become exact again after 50 ms of quiet.
+// costs time, picking too little lets packets pass in clear. What a change adds is added while its caller waits. After many
+// changes in a row, or when there are many selectors, the rules pick everything instead and further changes cost nothing.
+// After 50 ms of quiet the rules become exact.
 type Syncer struct {
 	table  Setter
 	report func(error)
@@ -32,10 +35,11 @@ type Syncer struct {
 	mu     sync.Mutex // guards the following
 	get    func() Selectors
 	timer  *time.Timer
-	wide   bool
-	since  time.Time // when it became wide
-	last   time.Time // of the last change
-	pairs  int       // of the last exact state
+	loose  bool      // the rules pick more than they have to
+	wide   bool      // they pick everything
+	since  time.Time // when they became loose
+	recent int       // changes since then
+	pairs  int       // how many there were last
 	closed bool
 }
 
@@ -54,22 +58,36 @@ func (s *Syncer) Changed(get func() Selectors) error {
 	if s.closed {
 		return nil
 	}
-	now := time.Now()
-	burst := now.Sub(s.last) < quiet
-	s.get, s.last = get, now
-	if s.wide {
-		s.timer.Reset(s.delay(now))
-		return nil
-	}
-	if !burst && s.pairs <= fewPairs {
-		return s.exact()
-	}
-	if err := s.table.Set(Selectors{}, true); err != nil {
+	s.get = get
+	if err := s.widen(); err != nil {
 		return err
 	}
-	s.wide, s.since = true, now
-	s.timer = time.AfterFunc(quiet, s.narrow)
+	now := time.Now()
+	if !s.loose {
+		s.loose, s.since, s.recent = true, now, 0
+	}
+	s.recent++
+	if s.timer == nil {
+		s.timer = time.AfterFunc(quiet, s.narrow)
+	} else {
+		s.timer.Reset(s.delay(now))
+	}
 	return nil
+}
+
+// widen makes the rules pick all that they have to. Must hold mu.
+func (s *Syncer) widen() error {
+	if s.wide {
+		return nil
+	}
+	if s.loose && s.recent >= fewChanges || s.pairs > fewPairs {
+		err := s.table.Set(Selectors{}, true)
+		s.wide = err == nil
+		return err
+	}
+	sel := s.get()
+	s.pairs = len(sel.Out) + len(sel.In)
+	return s.table.Widen(sel)
 }
 
 // delay is how long to wait for quiet after a change.
@@ -77,29 +95,21 @@ func (s *Syncer) delay(now time.Time) time.Duration {
 	return max(0, min(quiet, maxWide-now.Sub(s.since)))
 }
 
-// exact applies the selectors. Must hold mu.
-func (s *Syncer) exact() error {
-	sel := s.get()
-	if err := s.table.Set(sel, false); err != nil {
-		return err
-	}
-	s.pairs = len(sel.Out) + len(sel.In)
-	return nil
-}
-
 // narrow runs when the timer fires.
 func (s *Syncer) narrow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !s.wide {
+	if s.closed || !s.loose {
 		return
 	}
-	if err := s.exact(); err != nil {
+	sel := s.get()
+	if err := s.table.Set(sel, false); err != nil {
 		s.report(err)
 		s.timer.Reset(retry)
 		return
 	}
-	s.wide = false
+	s.pairs = len(sel.Out) + len(sel.In)
+	s.loose, s.wide = false, false
 }
 
 // Close stops following changes. The rules stay as they are, perhaps wide. After it has returned the table is not used.

@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,18 +11,30 @@ import (
 
 // fakeTable notes what it was set to.
 type fakeTable struct {
-	calls int
-	sel   Selectors
-	wide  bool
-	fail  error
+	sets, widenings int
+	sel             Selectors
+	wide            bool
+	fail            error
 }
 
 func (f *fakeTable) Set(sel Selectors, wide bool) error {
-	f.calls++
+	f.sets++
 	if f.fail != nil {
 		return f.fail
 	}
+	if wide {
+		sel = f.sel
+	}
 	f.sel, f.wide = sel, wide
+	return nil
+}
+
+func (f *fakeTable) Widen(sel Selectors) error {
+	f.widenings++
+	if f.fail != nil {
+		return f.fail
+	}
+	f.sel.Out = append(slices.Clip(f.sel.Out), sel.Out...)
 	return nil
 }
 
@@ -33,24 +46,31 @@ func numbered(n int) Pair {
 	return Pair{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32), netip.MustParsePrefix("192.0.2.1/32")}
 }
 
-func TestRareChangesAreExact(t *testing.T) {
+func TestFewChangesAreAddedAtOnceAndNarrowedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var table fakeTable
 		s := NewSyncer(&table, func(err error) { t.Error(err) })
-		var sel Selectors
-		for i := range 10 {
-			sel.Out = append(sel.Out, numbered(i))
-			if err := s.Changed(func() Selectors { return sel }); err != nil {
+		// Each change replaces the pair: what went stays picked until it is quiet.
+		for i := range fewChanges {
+			if err := s.Changed(func() Selectors { return Selectors{Out: []Pair{numbered(i)}} }); err != nil {
 				t.Fatal(err)
 			}
-			if table.wide || len(table.sel.Out) != i+1 || table.calls != i+1 {
-				t.Fatalf("after change %d: %d calls, wide %v, %d pairs", i, table.calls, table.wide, len(table.sel.Out))
+			if table.wide || !table.covers(numbered(i)) || !table.covers(numbered(0)) || table.covers(numbered(99)) {
+				t.Fatalf("after change %d: wide %v, %v", i, table.wide, table.sel)
 			}
-			time.Sleep(quiet)
+			time.Sleep(quiet - time.Nanosecond)
 		}
-		time.Sleep(time.Minute)
-		if table.calls != 10 {
-			t.Errorf("%d calls for 10 changes", table.calls)
+		if table.sets != 0 || table.widenings != fewChanges {
+			t.Errorf("%d sets, %d widenings before the quiet", table.sets, table.widenings)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if table.sets != 1 || len(table.sel.Out) != 1 || !table.covers(numbered(fewChanges-1)) {
+			t.Errorf("%d sets after the quiet; %v", table.sets, table.sel)
+		}
+		time.Sleep(time.Hour)
+		if table.sets != 1 {
+			t.Errorf("%d sets without a change", table.sets)
 		}
 	})
 }
@@ -60,19 +80,20 @@ func TestBurstWidensOnceAndNarrowsOnce(t *testing.T) {
 		var table fakeTable
 		s := NewSyncer(&table, func(err error) { t.Error(err) })
 		const n = 100_000
-		got := 0
+		reads := 0
 		var sel Selectors
+		get := func() Selectors { reads++; return sel }
 		for i := range n {
 			sel.Out = append(sel.Out, numbered(i))
-			if err := s.Changed(func() Selectors { got++; return sel }); err != nil {
+			if err := s.Changed(get); err != nil {
 				t.Fatal(err)
 			}
-			if i > 0 && !table.wide {
+			if !table.wide && !table.covers(numbered(i)) {
 				t.Fatalf("change %d is not picked when its reply goes out", i)
 			}
 		}
-		if !table.covers(numbered(0)) || table.calls != 2 || got != 1 {
-			t.Fatalf("%d calls and %d reads during the burst, want 2 and 1", table.calls, got)
+		if !table.wide || table.sets != 1 || table.widenings != fewChanges || reads != fewChanges {
+			t.Fatalf("during the burst: wide %v, %d sets, %d widenings, %d reads", table.wide, table.sets, table.widenings, reads)
 		}
 		time.Sleep(quiet - time.Nanosecond)
 		synctest.Wait()
@@ -81,13 +102,14 @@ func TestBurstWidensOnceAndNarrowsOnce(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if table.wide || len(table.sel.Out) != n || table.calls != 3 {
-			t.Errorf("after the burst: %d calls, wide %v, %d pairs", table.calls, table.wide, len(table.sel.Out))
+		if table.wide || len(table.sel.Out) != n || table.sets != 2 {
+			t.Errorf("after the burst: %d sets, wide %v, %d pairs", table.sets, table.wide, len(table.sel.Out))
 		}
-		// Now that there are many, a single change widens too instead of making its caller wait for all of them.
+		// Now that there are many, a single change goes wide instead of making its caller wait for all of them.
 		time.Sleep(time.Hour)
-		if err := s.Changed(func() Selectors { got++; return sel }); err != nil || !table.wide || got != 2 {
-			t.Errorf("single change among many: %v, wide %v, %d reads", err, table.wide, got)
+		reads = 0
+		if err := s.Changed(get); err != nil || !table.wide || reads != 0 {
+			t.Errorf("single change among many: %v, wide %v, %d reads", err, table.wide, reads)
 		}
 		time.Sleep(quiet)
 		synctest.Wait()
@@ -101,13 +123,13 @@ func TestEndlessChangesNarrowNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var table fakeTable
 		s := NewSyncer(&table, func(err error) { t.Error(err) })
-		exact := 0
 		for range 1000 {
-			s.Changed(func() Selectors { exact++; return Selectors{} })
+			s.Changed(func() Selectors { return Selectors{} })
 			time.Sleep(quiet / 5)
 		}
-		if exact < 4 || exact > 8 {
-			t.Errorf("%d exact states in 10 s of changes", exact)
+		// In 10 s every 2 s once wide and once exact.
+		if table.sets < 8 || table.sets > 12 {
+			t.Errorf("%d sets in 10 s of changes", table.sets)
 		}
 		s.Close()
 	})
@@ -125,8 +147,9 @@ func TestFailedNarrowingStaysWideAndIsTriedAgain(t *testing.T) {
 			reports++
 		})
 		get := func() Selectors { return Selectors{Out: []Pair{numbered(1)}} }
-		s.Changed(get)
-		s.Changed(get)
+		for range fewChanges + 1 {
+			s.Changed(get)
+		}
 		table.fail = boom
 		time.Sleep(quiet + 2*retry)
 		synctest.Wait()
@@ -146,21 +169,18 @@ func TestChangedReturnsTheError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := fakeTable{fail: errors.New("boom")}
 		s := NewSyncer(&table, func(err error) { t.Error(err) })
-		get := func() Selectors { return Selectors{} }
+		get := func() Selectors { return Selectors{Out: []Pair{numbered(1)}} }
 		if err := s.Changed(get); err != table.fail {
-			t.Errorf("exact: %v", err)
-		}
-		if err := s.Changed(get); err != table.fail {
-			t.Errorf("widening: %v", err)
+			t.Errorf("returned %v", err)
 		}
 		table.fail = nil
-		if err := s.Changed(get); err != nil || !table.wide {
-			t.Errorf("third: %v, wide %v", err, table.wide)
+		if err := s.Changed(get); err != nil || !table.covers(numbered(1)) {
+			t.Errorf("second: %v, %v", err, table.sel)
 		}
 		s.Close()
-		calls := table.calls
+		calls := table.sets + table.widenings
 		time.Sleep(time.Hour)
-		if s.Changed(get) != nil || table.calls != calls {
+		if s.Changed(get) != nil || table.sets+table.widenings != calls {
 			t.Error("the table was used after Close")
 		}
 	})

@@ -23,7 +23,7 @@ import (
 //	left 10.1.0.1 fd01::1 ── 10.1.0.2 fd01::2  mid  10.2.0.2 fd02::2 ── right 10.2.0.1 fd02::1
 //	                                          enc0: a TUN that the test reads and writes
 
-const patience = 300 * time.Millisecond
+const patience = 200 * time.Millisecond
 
 var (
 	rules  = nft.Config{Device: "enc0", Queue: 27497}
@@ -36,12 +36,21 @@ type net3 struct {
 
 func newNet(t *testing.T) *net3 {
 	t.Helper()
+	t.Parallel()
 	n := &net3{nstest.New(t, "left"), nstest.New(t, "mid"), nstest.New(t, "right")}
 	nstest.Join(n.left, "mid", []string{"10.1.0.1/24", "fd01::1/64"}, n.mid, "left", []string{"10.1.0.2/24", "fd01::2/64"})
 	nstest.Join(n.right, "mid", []string{"10.2.0.1/24", "fd02::1/64"}, n.mid, "right", []string{"10.2.0.2/24", "fd02::2/64"})
 	n.left.Sh("ip route add default via 10.1.0.2; ip -6 route add default via fd01::2")
 	n.right.Sh("ip route add default via 10.2.0.2; ip -6 route add default via fd02::2")
 	n.mid.Sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+	nstest.Need(t, "ping")
+	for _, f := range families { // a new link takes its time until IPv6 works
+		for until := time.Now().Add(10 * time.Second); !(ping(n.left, f.right) && ping(n.right, f.mid2)); {
+			if time.Now().After(until) {
+				t.Fatalf("%s does not work between the namespaces", f.name)
+			}
+		}
+	}
 	return n
 }
 
@@ -186,7 +195,7 @@ func say(t *testing.T, s *nstest.Space, to, text string) {
 }
 
 func ping(s *nstest.Space, to string) bool {
-	_, err := s.Try("ping -n -c 1 -W 1 " + to)
+	_, err := s.Try("ping -n -c 1 -W 0.3 " + to)
 	return err == nil
 }
 
@@ -196,7 +205,6 @@ var families = []struct{ name, left, mid, mid2, right string }{
 }
 
 func TestOutputGoesToDevice(t *testing.T) {
-	nstest.Need(t, "ping")
 	n := newNet(t)
 	tun, table := n.divert(t, nft.Selectors{Out: pairs("10.1.0.2 10.1.0.1", "fd01::2 fd01::1")})
 	for _, f := range families {
@@ -271,7 +279,6 @@ func TestMarks(t *testing.T) {
 }
 
 func TestForwardedGoToDevice(t *testing.T) {
-	nstest.Need(t, "ping")
 	n := newNet(t)
 	tun, _ := n.divert(t, nft.Selectors{Out: pairs("10.1.0.0/24 10.2.0.0/24", "fd01::/64 fd02::/64")})
 	// The hardest setting: marks count in the reverse path check of the interface where the packet comes in.
@@ -398,7 +405,7 @@ func TestOwnAddresses(t *testing.T) {
 
 // When the daemon is gone, so is its interface, and what it protected goes nowhere.
 func TestUnreachableWithoutDevice(t *testing.T) {
-	nstest.Need(t, "ping", "nft")
+	nstest.Need(t, "nft")
 	n := newNet(t)
 	for _, s := range []*nstest.Space{n.left, n.right} {
 		s.Sh(`nft 'table inet seen {
@@ -446,5 +453,20 @@ func mark(m int) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, m) })
 		return err
+	}
+}
+
+// arrives says whether a packet with this much payload comes.
+func arrives(c net.PacketConn, size int) bool {
+	buf := make([]byte, 1<<16)
+	c.SetReadDeadline(time.Now().Add(patience))
+	for {
+		n, _, err := c.ReadFrom(buf)
+		if err != nil {
+			return false
+		}
+		if n == size {
+			return true
+		}
 	}
 }

@@ -20,7 +20,7 @@
 // When enc0 goes away with the daemon, the unreachable route stays: marked packets then go nowhere instead of out in clear.
 // The first two rules have to stand before the one for local addresses, which by default has the lowest number there is.
 // A rule that is added goes behind those of its number, so that Install adds that one a second time and deletes the
-// first; at no moment is there none, and after Remove the rules are what they were.
+// first, and likewise others of the same number; at no moment is there none, and after Remove all is what it was.
 //
 // Everything happens in the network namespace of the calling thread, over rtnetlink; no other interface's settings and no
 // host-wide ones are touched. Package nft sets the marks. Callers are kern and `kipsecd -cleanup`.

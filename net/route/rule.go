@@ -81,10 +81,10 @@ func installRules(nl *netlink.Conn, c Config, family uint8) error {
 		missing[r] = true
 	}
 	for _, r := range rules {
-		if missing[r] {
-			delete(missing, r)
-		} else if ours(r) {
-			if err := deleteRule(nl, family, r); err != nil {
+		if missing[r.rule] {
+			delete(missing, r.rule)
+		} else if ours(r.rule) {
+			if err := deleteRule(nl, family, r.rule); err != nil {
 				return err
 			}
 		}
@@ -99,7 +99,10 @@ func installRules(nl *netlink.Conn, c Config, family uint8) error {
 	return moveLocal(nl, c, family)
 }
 
-// moveLocal sees to it that the rule for local addresses stands behind our early ones.
+// moveLocal sees to it that the rule for local addresses stands behind our early ones. Where it has the same number, 0, it is
+// added again, behind them, and then deleted where it stood; other rules with that number follow it in their order. What
+// the kernel deletes is the first rule that has all that is asked for, which may be a more special one: so always the
+// first is moved that is not ours.
 func moveLocal(nl *netlink.Conn, c Config, family uint8) error {
 	rules, err := listRules(nl, family)
 	if err != nil {
@@ -109,30 +112,48 @@ func moveLocal(nl *netlink.Conn, c Config, family uint8) error {
 	for _, r := range early(c) {
 		isEarly[r] = true
 	}
-	var before, after []rule // for local addresses, as seen from our last early rule
+	var others []listed
+	inFront := false // one of the others stands in front of one of ours
+	local := false   // the rule for local addresses is among them
 	for _, r := range rules {
 		switch {
-		case isEarly[r]:
-			before, after = append(before, after...), nil
-		case r.isLocal():
-			after = append(after, r)
-		case r.table == unix.RT_TABLE_LOCAL && len(after)+len(before) == 0:
-			// The kernel deletes the first rule that has what is asked for, and cannot be asked for the absence of a
-			// selector: it would delete this one.
-			return errors.New("a rule for the table local stands before the kernel's own one (see ip rule)")
+		case r.pref != 0:
+		case isEarly[r.rule]:
+			inFront = len(others) > 0
+		default:
+			others = append(others, r)
+			local = local || r.isLocal()
 		}
 	}
-	if len(before) > 0 && len(after) == 0 {
-		if err := addRule(nl, family, before[0]); err != nil {
-			return err
-		}
+	if !inFront || !local {
+		return nil
 	}
-	for _, r := range before {
-		if err := deleteRule(nl, family, r); err != nil {
-			return err
+	for _, r := range others {
+		again := r.again()
+		if err := execute(nl, unix.RTM_NEWRULE, netlink.Create, again); err != nil {
+			return fmt.Errorf("cannot move a routing rule: %w", err)
+		}
+		if err := execute(nl, unix.RTM_DELRULE, 0, again); err != nil {
+			return fmt.Errorf("cannot move a routing rule: %w", err)
 		}
 	}
 	return nil
+}
+
+// listed is a rule of a dump, whole.
+type listed struct {
+	rule
+	data []byte
+}
+
+// again returns the message that adds a rule with number 0 once more, with all its properties.
+func (r listed) again() []byte {
+	const ofUser = 0x10002 // FIB_RULE_INVERT, FIB_RULE_FIND_SADDR; the other flags are the kernel's
+	b := append([]byte(nil), r.data...)
+	binary.NativeEndian.PutUint32(b[8:], binary.NativeEndian.Uint32(b[8:])&ofUser)
+	ae := netlink.NewAttributeEncoder()
+	ae.Uint32(unix.FRA_PRIORITY, 0) // a dump leaves it out, and then the kernel picks a number
+	return append(b, encoded(ae)...)
 }
 
 func removeRules(nl *netlink.Conn, family uint8) error {
@@ -141,8 +162,8 @@ func removeRules(nl *netlink.Conn, family uint8) error {
 		return err
 	}
 	for _, r := range rules {
-		if ours(r) {
-			if err := deleteRule(nl, family, r); err != nil {
+		if ours(r.rule) {
+			if err := deleteRule(nl, family, r.rule); err != nil {
 				return err
 			}
 		}
@@ -166,7 +187,7 @@ func deleteRule(nl *netlink.Conn, family uint8, r rule) error {
 }
 
 // listRules returns the rules of a family in the order in which they are tried.
-func listRules(nl *netlink.Conn, family uint8) ([]rule, error) {
+func listRules(nl *netlink.Conn, family uint8) ([]listed, error) {
 	msgs, err := nl.Execute(netlink.Message{
 		Header: netlink.Header{Type: unix.RTM_GETRULE, Flags: netlink.Request | netlink.Dump},
 		Data:   (&rule{}).marshal(family),
@@ -174,7 +195,7 @@ func listRules(nl *netlink.Conn, family uint8) ([]rule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the routing rules: %w", short(err))
 	}
-	var rules []rule
+	var rules []listed
 	for _, m := range msgs {
 		if len(m.Data) < sizeofRule || m.Data[0] != family {
 			continue // a kernel without the family answers with the rules of all
@@ -183,7 +204,7 @@ func listRules(nl *netlink.Conn, family uint8) ([]rule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot read a routing rule: %w", err)
 		}
-		rules = append(rules, r)
+		rules = append(rules, listed{r, m.Data})
 	}
 	if len(rules) == 0 && family == unix.AF_INET6 {
 		return nil, unix.EAFNOSUPPORT

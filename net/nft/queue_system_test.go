@@ -1,0 +1,143 @@
+package nft_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/net/nfq"
+	"kipsec/net/nft"
+	"kipsec/net/ns/nstest"
+)
+
+// answer runs a queue in the space that answers everything alike, and counts.
+type answer struct {
+	queue *nfq.Queue
+	pass  atomic.Bool
+	asked atomic.Int32
+	last  atomic.Pointer[nfq.Info]
+}
+
+func newAnswer(t *testing.T, s *nstest.Space) *answer {
+	t.Helper()
+	a := &answer{}
+	s.Do(func() (err error) {
+		a.queue, err = nfq.Open(nfq.Config{Number: rules.Queue})
+		return err
+	})
+	done := make(chan error, 1)
+	go func() {
+		done <- a.queue.Run(func(b []byte, info *nfq.Info) bool {
+			a.asked.Add(1)
+			copied := *info
+			a.last.Store(&copied)
+			return a.pass.Load()
+		})
+	}()
+	t.Cleanup(func() {
+		a.queue.Close()
+		if err := <-done; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+	return a
+}
+
+func TestQueue(t *testing.T) {
+	n := newNet(t)
+	tun, _ := n.divert(t, nft.Selectors{In: pairs("10.1.0.0/24 10.1.0.2", "10.1.0.1 10.2.0.1", "fd01::1 fd01::2", "fd01::1 fd02::1")})
+	for _, f := range families {
+		for _, c := range []struct {
+			name string
+			to   *nstest.Space
+			addr string
+			hook uint8
+		}{{"input", n.mid, f.mid, unix.NF_INET_LOCAL_IN}, {"forward", n.right, f.right, unix.NF_INET_FORWARD}} {
+			name := f.name + ", " + c.name
+			dst := net.JoinHostPort(c.addr, "7")
+			sock := listen(t, c.to, dst)
+			say(t, n.left, dst, "nobody listens")
+			if receives(sock, "nobody listens") {
+				t.Errorf("%s: passed though nobody answers", name)
+			}
+			t.Run(name, func(t *testing.T) {
+				a := newAnswer(t, n.mid)
+				say(t, n.left, dst, "no")
+				if receives(sock, "no") {
+					t.Errorf("%s: passed against the verdict", name)
+				}
+				a.pass.Store(true)
+				say(t, n.left, dst, "yes")
+				if !receives(sock, "yes") {
+					t.Errorf("%s: dropped against the verdict", name)
+				}
+				if got := a.asked.Load(); got != 2 {
+					t.Errorf("%s: asked %d times, want 2", name, got)
+				}
+				family := map[string]uint8{"IPv4": unix.AF_INET, "IPv6": unix.AF_INET6}[f.name]
+				if info := a.last.Load(); info == nil || info.Hook != c.hook || info.InDev == 0 || info.Family != family || info.Truncated || info.Mark != 0 && info.Hook == 1 {
+					t.Errorf("%s: %+v", name, info)
+				}
+				a.pass.Store(false)
+				if c.to == n.mid { // what comes from enc0 has been asked about already
+					if _, err := tun.Write(udp(f.left, f.mid, 7, "from enc0")); err != nil {
+						t.Fatal(err)
+					}
+					if !receives(sock, "from enc0") || a.asked.Load() != 2 {
+						t.Errorf("%s: from enc0: asked %d times", name, a.asked.Load()-2)
+					}
+				}
+			})
+			sock.Close()
+		}
+		uncovered := listen(t, n.mid, net.JoinHostPort(f.mid2, "7"))
+		say(t, n.right, net.JoinHostPort(f.mid2, "7"), "uncovered")
+		if !receives(uncovered, "uncovered") {
+			t.Errorf("%s: a packet that no pair covers was held up", f.name)
+		}
+		uncovered.Close()
+	}
+}
+
+// IPsec packets are never asked about, whole or in fragments, even when everything else is; nor is neighbour discovery, or
+// IPv6 would not work at all.
+func TestQueueLeavesIPsecAlone(t *testing.T) {
+	n := newNet(t)
+	_, table := n.divert(t, nft.Selectors{})
+	if err := table.Set(nft.Selectors{}, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, proto := range []int{unix.IPPROTO_ESP, unix.IPPROTO_AH, unix.IPPROTO_COMP, unix.IPPROTO_SCTP} {
+			for _, size := range []int{100, 5000} {
+				name := fmt.Sprintf("%s, protocol %d, %d bytes", f.name, proto, size)
+				network := fmt.Sprintf("ip%c:%d", f.name[3], proto)
+				var in net.PacketConn
+				n.mid.Do(func() (err error) {
+					in, err = net.ListenPacket(network, f.mid)
+					return err
+				})
+				n.left.Do(func() error {
+					out, err := net.Dial(network, f.mid)
+					if err != nil {
+						return err
+					}
+					defer out.Close()
+					payload := make([]byte, size)
+					payload[0], payload[1] = 59, 2 // if it is taken for AH: no next header, 16 bytes
+					_, err = out.Write(payload)
+					return err
+				})
+				want := proto != unix.IPPROTO_SCTP
+				if got := arrives(in, size); got != want {
+					t.Errorf("%s: arrived %v, want %v", name, got, want)
+				}
+				in.Close()
+			}
+		}
+	}
+}
