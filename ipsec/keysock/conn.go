@@ -23,14 +23,15 @@ type conn struct {
 	log    func(format string, args ...any)
 	buf    []byte // the reader's own
 
-	done     chan struct{} // closed when the client is gone
-	progress chan struct{} // has room for one; filled when the queue gets shorter
-	once     sync.Once
+	done  chan struct{} // closed when the client is gone
+	empty chan struct{} // has room for one; filled when the queue becomes empty
+	once  sync.Once
 
 	mu      sync.Mutex
 	queue   [][]byte // guarded by mu; what the socket had no room for, oldest first
 	bytes   int      // guarded by mu; in queue
 	writing bool     // guarded by mu; drain runs
+	sent    uint64   // guarded by mu; messages that left the queue
 }
 
 var _ key.Sink = (*conn)(nil)
@@ -38,9 +39,9 @@ var _ key.Sink = (*conn)(nil)
 func newConn(uc *net.UnixConn, raw syscall.RawConn, cfg Config) *conn {
 	c := &conn{
 		uc: uc, raw: raw, stall: cfg.Stall, log: cfg.Log,
-		buf:      make([]byte, 8<<10),
-		done:     make(chan struct{}),
-		progress: make(chan struct{}, 1),
+		buf:   make([]byte, 8<<10),
+		done:  make(chan struct{}),
+		empty: make(chan struct{}, 1),
 	}
 	c.socket = cfg.Engine.Attach(c)
 	return c
@@ -69,7 +70,7 @@ func (c *conn) serve() {
 			return
 		}
 		// A client that does not read its answers sends no more requests for a while.
-		c.room(0)
+		c.drained()
 	}
 }
 

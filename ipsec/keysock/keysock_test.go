@@ -2,12 +2,10 @@ package keysock
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -221,114 +219,6 @@ func TestOddPackets(t *testing.T) {
 	must(t, c, &pfkey.Message{Type: pfkey.Register})
 }
 
-const many = 12000 // messages that no socket buffer holds
-
-// TestSlowReader: a dump waits for a client that reads late, and then it is whole. Meanwhile others are served.
-func TestSlowReader(t *testing.T) {
-	e, path := serve(t, nil)
-	fill(t, e, many)
-	slow, other := dial(t, path), dial(t, path)
-	if err := slow.Send(&pfkey.Message{Type: pfkey.Dump, PID: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := slow.Receive(); err != nil { // the dump has begun
-		t.Fatal(err)
-	}
-	for i := range 100 {
-		must(t, other, addMsg(many+i))
-	}
-	for want := many - 2; want >= 0; want-- {
-		m, err := slow.Receive()
-		if err != nil || m.Type != pfkey.Dump || m.Seq != uint32(want) {
-			t.Fatalf("%+v %v, want number %d", m, err, want)
-		}
-	}
-	for i := range 100 {
-		if m, err := slow.Receive(); err != nil || m.Type != pfkey.Add || m.Seq != uint32(many+i) {
-			t.Fatalf("after the dump: %+v %v", m, err)
-		}
-	}
-	if n := e.Stats.Get(key.InNoMem); n != 0 {
-		t.Errorf("%d messages were lost", n)
-	}
-}
-
-// TestStalledReader: a client that reads nothing at all gets what fits and then an error.
-func TestStalledReader(t *testing.T) {
-	gaveUp := make(chan struct{}, 10)
-	e, path := serve(t, func(c *Config) {
-		c.Stall = 20 * time.Millisecond
-		c.Log = func(string, ...any) { gaveUp <- struct{}{} }
-	})
-	fill(t, e, many)
-	c := dial(t, path)
-	if err := c.Send(&pfkey.Message{Type: pfkey.Dump, PID: 1}); err != nil {
-		t.Fatal(err)
-	}
-	<-gaveUp
-	n := 0
-	err := c.Dump(&pfkey.Message{Type: pfkey.Dump, PID: 1}, func(*pfkey.Message) error { n++; return nil })
-	if !errors.Is(err, syscall.ENOBUFS) || n == 0 || n >= many {
-		t.Errorf("%d messages, then %v", n, err)
-	}
-	if got := e.Stats.Get(key.InNoMem); got != uint64(many-n) {
-		t.Errorf("in_nomem %d, want %d", got, many-n)
-	}
-}
-
-// TestDeafClient: a client that never reads loses broadcasts and hurts nobody.
-func TestDeafClient(t *testing.T) {
-	e, path := serve(t, nil)
-	deaf, c := dial(t, path), dial(t, path)
-	must(t, deaf, &pfkey.Message{Type: pfkey.Register})
-	for range 2 * many {
-		must(t, c, &pfkey.Message{Type: pfkey.Flush})
-	}
-	if n := e.Stats.Get(key.InNoMem); n == 0 {
-		t.Error("no message was lost")
-	}
-	deaf.Close()
-	must(t, c, &pfkey.Message{Type: pfkey.Flush})
-}
-
-// TestHangUpDuringDump: a client that goes in the middle leaves nothing behind.
-func TestHangUpDuringDump(t *testing.T) {
-	e, path := serve(t, nil)
-	fill(t, e, many)
-	c, other := dial(t, path), dial(t, path)
-	if err := c.Send(&pfkey.Message{Type: pfkey.Dump}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Receive(); err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
-	must(t, other, &pfkey.Message{Type: pfkey.Flush})
-	// Closing the server, at the end of the test, waits for both connections.
-}
-
-// TestPipelining: a client may send many requests before it reads the first answer.
-func TestPipelining(t *testing.T) {
-	e, path := serve(t, nil)
-	c := dial(t, path)
-	go func() {
-		for i := range many {
-			if c.Send(addMsg(i)) != nil {
-				return
-			}
-		}
-	}()
-	for i := range many {
-		m, err := c.Receive()
-		if err != nil || m.Errno != 0 || m.Seq != uint32(i) {
-			t.Fatalf("answer %d: %+v %v", i, m, err)
-		}
-	}
-	if n := e.Stats.Get(key.InNoMem); n != 0 {
-		t.Errorf("%d answers were lost", n)
-	}
-}
-
 func TestTooManyClients(t *testing.T) {
 	e, path := serve(t, func(c *Config) { c.MaxConns = 3 })
 	var conns []*Conn
@@ -399,100 +289,5 @@ func TestStaleSocket(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
 		t.Error("the file is gone")
-	}
-}
-
-func TestPermitted(t *testing.T) {
-	proc := t.TempDir()
-	process := func(pid int, status, ns string) {
-		dir := filepath.Join(proc, fmt.Sprint(pid), "ns")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if status != "" {
-			os.WriteFile(filepath.Join(dir, "../status"), []byte(status), 0o644)
-		}
-		os.Symlink(filepath.Join(proc, ns), filepath.Join(dir, "user"))
-	}
-	for _, name := range []string{"ours", "theirs"} {
-		if err := os.WriteFile(filepath.Join(proc, name), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	process(1, "Name:\tx\nCapPrm:\t0000000000001000\nCapEff:\t0000000000001000\nCapBnd:\t0\n", "ours")
-	process(2, "Name:\tx\nCapPrm:\t0000000000001000\nCapEff:\t0000000000000fff\n", "ours")
-	process(3, "CapEff:\t000001ffffffffff\n", "theirs")
-	process(4, "CapEff:\tlots\n", "ours")
-	process(5, "", "ours")
-	if err := os.Symlink("1", filepath.Join(proc, "self")); err != nil {
-		t.Fatal(err)
-	}
-	for _, row := range []struct {
-		name string
-		cred unix.Ucred
-		ok   bool
-	}{
-		{"root", unix.Ucred{Uid: 0, Pid: 99}, true},
-		{"capable", unix.Ucred{Uid: 1000, Pid: 1}, true},
-		{"capable of other things", unix.Ucred{Uid: 1000, Pid: 2}, false},
-		{"capable elsewhere", unix.Ucred{Uid: 1000, Pid: 3}, false},
-		{"unreadable capabilities", unix.Ucred{Uid: 1000, Pid: 4}, false},
-		{"no status", unix.Ucred{Uid: 1000, Pid: 5}, false},
-		{"gone", unix.Ucred{Uid: 1000, Pid: 6}, false},
-		{"group 0 only", unix.Ucred{Uid: 1000, Gid: 0, Pid: 6}, false},
-	} {
-		if err := permitted(&row.cred, proc); (err == nil) != row.ok {
-			t.Errorf("%s: %v", row.name, err)
-		}
-	}
-}
-
-const childVariable = "KEYSOCK_TEST_DIAL"
-
-// TestMain lets the test binary be a client of another user.
-func TestMain(m *testing.M) {
-	path := os.Getenv(childVariable)
-	if path == "" {
-		os.Exit(m.Run())
-	}
-	c, err := Dial(path)
-	if err == nil {
-		c.SetDeadline(time.Now().Add(patience))
-		_, err = c.Roundtrip(&pfkey.Message{Type: pfkey.Register})
-	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(3)
-	}
-	os.Exit(0)
-}
-
-// TestOtherUsers dials as another user, without and with CAP_NET_ADMIN.
-func TestOtherUsers(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can become another user")
-	}
-	_, path := serve(t, nil)
-	// Without this the mode of the socket, and not the server, would refuse.
-	for _, p := range []string{path, filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
-		if err := os.Chmod(p, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, row := range []struct {
-		name string
-		caps []uintptr
-		code int
-	}{{"nobody", nil, 3}, {"capable", []uintptr{unix.CAP_NET_ADMIN}, 0}} {
-		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = append(os.Environ(), childVariable+"="+path)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: row.caps}
-		out, err := cmd.Output()
-		if cmd.ProcessState == nil {
-			t.Fatal(err)
-		}
-		if code := cmd.ProcessState.ExitCode(); code != row.code {
-			t.Errorf("%s: exit code %d, %s", row.name, code, out)
-		}
 	}
 }

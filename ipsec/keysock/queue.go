@@ -2,6 +2,7 @@ package keysock
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -23,27 +24,42 @@ var errGone = errors.New("keysock: the client is gone")
 func (c *conn) Send(b []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sendLocked(b, queueBytes)
+	return c.sendLocked(b)
 }
 
-// SendWait delivers a message when there is room, within the bound of Config.Stall. It leaves half of the
-// queue to Send, so that the answer that gives up a dump has a place.
+// SendWait delivers a message when the client has room, after all that is queued. It gives up when the client
+// has read nothing for Config.Stall. The queue stays free, so the answer that says so has a place.
 func (c *conn) SendWait(b []byte) error {
-	for {
-		c.mu.Lock()
-		ok := c.sendLocked(b, queueBytes/2)
-		c.mu.Unlock()
-		if ok {
-			return nil
-		}
-		if err := c.room(queueBytes / 4); err != nil {
-			return err
+	if err := c.drained(); err != nil {
+		return err
+	}
+	err := c.sendNow(b)
+	if err == unix.EAGAIN {
+		c.uc.SetWriteDeadline(time.Now().Add(c.stall))
+		err = c.sendBlocking(b)
+		c.uc.SetWriteDeadline(time.Time{})
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// The poller wakes us when most of the buffer is free. Any room is a sign of life.
+			err = c.sendNow(b)
 		}
 	}
+	switch err {
+	case nil:
+		return nil
+	case unix.EAGAIN:
+		return c.stalled()
+	}
+	c.close()
+	return errGone
 }
 
-// sendLocked hands b to the socket, or to the queue within the given limit in bytes.
-func (c *conn) sendLocked(b []byte, limit int) bool {
+func (c *conn) stalled() error {
+	c.log("PF_KEY client does not read, given up after %v", c.stall)
+	return ErrStalled
+}
+
+// sendLocked hands b to the socket, or to the queue within its bound.
+func (c *conn) sendLocked(b []byte) bool {
 	if c.gone() {
 		return false
 	}
@@ -57,7 +73,7 @@ func (c *conn) sendLocked(b []byte, limit int) bool {
 			return false
 		}
 	}
-	if c.bytes+len(b)+messageBytes > limit {
+	if c.bytes+len(b)+messageBytes > queueBytes {
 		return false
 	}
 	c.queue = append(c.queue, slices.Clone(b))
@@ -95,6 +111,17 @@ func transmit(fd int, b []byte) error {
 	}
 }
 
+// sendBlocking is send(2), waiting in the run-time's poller up to the write deadline.
+func (c *conn) sendBlocking(b []byte) (err error) {
+	if cerr := c.raw.Write(func(fd uintptr) bool {
+		err = transmit(int(fd), b)
+		return err != unix.EAGAIN
+	}); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
 // drain writes the queue as the client makes room, and ends with it.
 func (c *conn) drain() {
 	for {
@@ -102,17 +129,18 @@ func (c *conn) drain() {
 		if len(c.queue) == 0 || c.gone() {
 			c.queue, c.bytes, c.writing = nil, 0, false
 			c.mu.Unlock()
-			c.signal()
+			select {
+			case c.empty <- struct{}{}:
+			default:
+			}
 			return
 		}
 		b := c.queue[0]
 		c.mu.Unlock()
-		var err error
-		cerr := c.raw.Write(func(fd uintptr) bool {
-			err = transmit(int(fd), b)
-			return err != unix.EAGAIN
-		})
-		if cerr != nil || err != nil {
+		switch err := c.sendBlocking(b); {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			continue // SendWait's deadline, not ours
+		case err != nil:
 			c.close()
 			continue
 		}
@@ -120,44 +148,38 @@ func (c *conn) drain() {
 		c.queue[0] = nil
 		c.queue = c.queue[1:]
 		c.bytes -= len(b) + messageBytes
+		c.sent++
 		c.mu.Unlock()
-		c.signal()
 	}
 }
 
-func (c *conn) signal() {
-	select {
-	case c.progress <- struct{}{}:
-	default:
-	}
-}
-
-// room waits until the queue has at most the given number of bytes. Each message that the client takes
-// prolongs the bound.
-func (c *conn) room(bytes int) error {
+// drained waits until the queue is empty. Each message that the client makes room for prolongs the bound.
+func (c *conn) drained() error {
 	var timer *time.Timer
+	var before uint64
 	for {
 		c.mu.Lock()
-		enough := c.bytes <= bytes
+		empty, sent := len(c.queue) == 0, c.sent
 		c.mu.Unlock()
 		switch {
 		case c.gone():
 			return errGone
-		case enough:
+		case empty:
 			return nil
-		}
-		if timer == nil {
+		case timer == nil:
 			timer = time.NewTimer(c.stall)
 			defer timer.Stop()
+			before = sent
 		}
 		select {
-		case <-c.progress:
-			timer.Reset(c.stall)
+		case <-c.empty:
 		case <-c.done:
-			return errGone
 		case <-timer.C:
-			c.log("PF_KEY client does not read, given up after %v", c.stall)
-			return ErrStalled
+			if sent == before {
+				return c.stalled()
+			}
+			before = sent
+			timer.Reset(c.stall)
 		}
 	}
 }
