@@ -17,7 +17,9 @@ func transfer(call, fd uintptr, messages []unix.Mmsghdr) (int, syscall.Errno) {
 	return int(n), 0
 }
 
-func nameOf[T unix.RawSockaddrInet4 | unix.RawSockaddrInet6](a *T) *byte { return (*byte)(unsafe.Pointer(a)) }
+func nameOf[T unix.RawSockaddrInet4 | unix.RawSockaddrInet6](a *T) *byte {
+	return (*byte)(unsafe.Pointer(a))
+}
 
 // disconnect undoes connect(2).
 func disconnect(fd int) {

@@ -131,12 +131,13 @@ func checkGroups(t *testing.T, in [][]byte, out []written) {
 		if w.pieces == 1 && w.header != (virtioHeader{}) {
 			t.Fatalf("a single packet is described as %+v", w.header)
 		}
+		segments := [][]byte{w.packet}
 		if w.pieces > 1 {
 			checkDescription(t, w)
-		}
-		segments, err := split(w.header, w.packet)
-		if err != nil || len(segments) != w.pieces {
-			t.Fatalf("%d pieces become %d segments, %v", w.pieces, len(segments), err)
+			var err error
+			if segments, err = split(w.header, w.packet); err != nil || len(segments) != w.pieces {
+				t.Fatalf("%d pieces become %d segments, %v", w.pieces, len(segments), err)
+			}
 		}
 		for _, s := range segments {
 			if w.pieces > 1 {

@@ -95,11 +95,15 @@ func (d *Device) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	r := &d.in
 	r.bufs, r.n, r.err = bufs, 0, nil
 	err := d.conn.Read(r.fillFunc)
+	if err != nil && !d.closed.Load() {
+		// The poller gives up when the interface is deleted, without a reason; reading gives the reason.
+		_ = d.conn.Control(func(fd uintptr) { r.fill(fd) })
+	}
 	r.bufs = nil
 	if r.n > 0 {
 		return r.n, nil // an error comes again
 	}
-	return 0, d.explain(err, r.err)
+	return 0, d.explain(r.err, err)
 }
 
 // WriteBatch implements link.Link. It may write packets of different flows in another order, never those of one.
