@@ -90,20 +90,25 @@ func setup(fd int, cfg Config) error {
 	const ( // linux/netfilter/nfnetlink_queue.h
 		configCommand, configParams, configLength, configMask, configFlags = 1, 2, 3, 4, 5
 
-		commandBind           = 1
-		copyPacket            = 2
-		flagFailOpen, flagGSO = 1, 4
+		commandBind, commandBindFamily = 1, 3 // the second is obsolete and does nothing
+		copyPacket                     = 2
+		flagFailOpen, flagGSO          = 1, 4
 	)
-	bind := appendMessage(nil, msgConfig, unix.NLM_F_ACK, cfg.Number)
-	bind = appendAttr(bind, configCommand, commandBind, 0, 0, 0)
-	err := request(fd, bind)
+	command := func(c byte) error {
+		msg := appendMessage(nil, msgConfig, unix.NLM_F_ACK, cfg.Number)
+		return request(fd, appendAttr(msg, configCommand, c, 0, 0, 0))
+	}
+	// Lack of privilege and a queue of somebody else give the same errno; the first command meets only the former.
+	err := command(commandBindFamily)
 	switch {
-	case errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("NFQUEUE %d: %w", cfg.Number, ErrInUse)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("not allowed to listen on an NFQUEUE (it takes CAP_NET_ADMIN in the namespace): %w", err)
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+	case err != nil:
 		return fmt.Errorf("no NFQUEUE in this kernel: %w", err)
+	}
+	switch err := command(commandBind); {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("NFQUEUE %d: %w", cfg.Number, ErrInUse)
 	case err != nil:
 		return fmt.Errorf("NFQUEUE %d: %w", cfg.Number, err)
 	}

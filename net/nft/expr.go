@@ -37,9 +37,18 @@ func is(op expr.CmpOp, data []byte) exprs {
 
 // fromDevice matches packets that came in through the interface of this name, also when it is made anew.
 func fromDevice(name string) exprs {
-	padded := make([]byte, unix.IFNAMSIZ)
-	copy(padded, name)
-	return rule(exprs{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg}}, is(expr.CmpOpEq, padded))
+	return rule(exprs{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg}}, is(expr.CmpOpEq, padded(name)))
+}
+
+// toOther matches packets that leave through another interface than the one of this name.
+func toOther(name string) exprs {
+	return rule(exprs{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg}}, is(expr.CmpOpNeq, padded(name)))
+}
+
+func padded(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
 }
 
 // marked matches packets that have at least one of the bits.

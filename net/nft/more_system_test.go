@@ -182,7 +182,7 @@ func TestNoGap(t *testing.T) {
 		}
 	}()
 	go nstest.Packets(tun, time.Minute, func([]byte) bool { return false })
-	for i := range 15 {
+	for i := range 4 {
 		table.Close()
 		n.mid.Do(func() (err error) {
 			cfg := rules
@@ -192,7 +192,7 @@ func TestNoGap(t *testing.T) {
 			}
 			return err
 		})
-		for j := range 20 {
+		for j := range 12 {
 			more := sel
 			for k := range 50 * j {
 				more.Out = append(more.Out, nft.Pair{Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 8, byte(k >> 8), byte(k)}), 32-j), Dst: prefix("10.1.0.1")})

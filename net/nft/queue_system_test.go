@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -101,6 +102,58 @@ func TestQueue(t *testing.T) {
 		}
 		uncovered.Close()
 	}
+}
+
+// What cannot be diverted, because its destination includes the interface, does not leave in clear unasked.
+func TestQueueOfWhatCannotBeDiverted(t *testing.T) {
+	nstest.Need(t, "nft")
+	n := newNet(t)
+	n.left.Sh("nft 'table inet seen {\nchain i { type filter hook prerouting priority -300; udp dport 9 counter; }\n}'")
+	seen := func() string { return n.left.Sh("nft list table inet seen | grep -o 'packets [0-9]*'") }
+	n.divert(t, nft.Selectors{Out: pairs("0.0.0.0/0 224.0.0.0/4", "::/0 fe80::/10", "::/0 ff02::/16")})
+	linkLocal := n.left.Sh("ip -6 -o addr show dev mid scope link | sed 's/.*inet6 //; s,/.*,,'")
+	targets := []string{"224.0.0.251:9", "[" + linkLocal + "%left]:9", "[ff02::1%left]:9"}
+	for _, to := range targets {
+		n.sayFrom(t, to)
+	}
+	if got := seen(); got != "packets 0" {
+		t.Errorf("nobody answers, left saw %s", got)
+	}
+	a := newAnswer(t, n.mid)
+	for _, pass := range []bool{false, true} {
+		a.pass.Store(pass)
+		for _, to := range targets {
+			n.sayFrom(t, to)
+		}
+	}
+	for until := time.Now().Add(5 * time.Second); seen() != "packets 3" && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+	}
+	if got := seen(); got != "packets 3" || a.asked.Load() != 6 || a.last.Load().Hook != unix.NF_INET_POST_ROUTING {
+		t.Errorf("left saw %s, want 3; asked %d times, want 6; %+v", got, a.asked.Load(), a.last.Load())
+	}
+}
+
+// sayFrom sends a datagram from mid through the interface to left.
+func (n *net3) sayFrom(t *testing.T, to string) {
+	t.Helper()
+	n.mid.Do(func() error {
+		var local *net.UDPAddr
+		if to[0] != '[' {
+			local = &net.UDPAddr{IP: net.IP{10, 1, 0, 2}}
+			n.mid.Try("ip route add 224.0.0.0/4 dev left")
+		}
+		addr, err := net.ResolveUDPAddr("udp", to)
+		if err != nil {
+			return err
+		}
+		c, err := net.DialUDP("udp", local, addr)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Write([]byte("x"))
+		return err
+	})
 }
 
 // IPsec packets are never asked about, whole or in fragments, even when everything else is; nor is neighbour discovery, or

@@ -25,8 +25,8 @@ type baseChain struct {
 //
 // Priorities: enter comes before every check of the reverse path that a firewall may make (firewalld does at -290). divert
 // and output come after destination NAT (-100), for it is where the packet really goes that counts. input and forward come
-// after the usual firewall chains (0): what those drop nobody has to ask about.
-func baseChains(f family, c Config) []baseChain {
+// after the usual firewall chains (0): what those drop nobody has to ask about. leave comes before source NAT (100).
+func baseChains(f family, c Config, ask exprs) []baseChain {
 	forget := rule(marked(MarkMask), setMark(MarkMask, 0))
 	fromEnc := fromDevice(c.Device)
 	chains := []baseChain{
@@ -54,6 +54,9 @@ func baseChains(f family, c Config) []baseChain {
 			forget,
 			jump(outChain),
 		}},
+		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
+			rule(marked(MarkDivert|MarkForward), toOther(c.Device), ask),
+		}},
 	}
 	if f.size == 16 {
 		input, output := &chains[2], &chains[4]
@@ -68,7 +71,7 @@ func (b *baseChain) insert(at int, rules ...exprs) {
 }
 
 // addFixed appends to a transaction what makes a table anew. The chains in and out are there and empty.
-func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config) {
+func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, ask exprs) {
 	tx.AddTable(t)
 	tx.DelTable(t)
 	tx.AddTable(t)
@@ -79,7 +82,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config) {
 	for _, name := range []string{outChain, inChain} {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
-	for _, b := range baseChains(f, c) {
+	for _, b := range baseChains(f, c, ask) {
 		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
 		for _, r := range b.rules {
 			tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})

@@ -16,7 +16,7 @@ import (
 type Config struct {
 	// Device is the name of the interface on whose other side kipsec is, enc0.
 	Device string
-	// Queue is the number of the NFQUEUE that in-bound clear packets are handed to.
+	// Queue is the number of the NFQUEUE that clear packets are handed to.
 	Queue uint16
 	// Selectors and Wide are what is picked from the first moment on, as in Table.Set.
 	Selectors Selectors
@@ -163,7 +163,7 @@ func (t *Table) makeAnew() error {
 // addTables makes the tables of the chains, with rules that pick everything.
 func (t *Table) addTables(tx *nftables.Conn, chains []*chain) {
 	for _, f := range t.has.families {
-		addFixed(tx, table(f, chains[0].table), f, t.config)
+		addFixed(tx, table(f, chains[0].table), f, t.config, queue(t.config.Queue, t.has.nativeQueue))
 	}
 	for _, c := range chains {
 		c.begin(tx)
