@@ -10,7 +10,8 @@ import (
 
 // GetSPI reserves an SPI between low and high by a larval SA, for RFC 2367's GETSPI. Both 0 mean the range of the
 // configuration. Of p, protocol and addresses are needed; SPI, algorithms and keys are ignored. SPIs are drawn at random,
-// up to Config.SPITries times; a range of one number is tried once. Reserved numbers are never given out.
+// up to Config.SPITries times; a range of no more numbers than that is searched whole. Reserved numbers are never
+// given out.
 //
 // ErrInvalid is an impossible range, ErrNoSPI that no free number was found. KAME counted its tries down past zero,
 // gave out a number in use after the last and refused a free one that the last had found.
@@ -59,17 +60,25 @@ func spiRange(proto uint8, low, high uint32) (uint32, uint32, error) {
 
 func (db *DB) drawLocked(p *Params, low, high uint32) (uint32, error) {
 	span := uint64(high-low) + 1
-	tries := max(db.cfg.SPITries(), 1)
-	if span == 1 {
-		tries = 1
-	}
-	for range tries {
-		var random [8]byte
-		rand.Read(random[:])
-		spi := low + uint32(binary.NativeEndian.Uint64(random[:])%span)
+	tries := uint64(max(db.cfg.SPITries(), 1))
+	start := random()
+	for i := range min(tries, span) {
+		offset := (start + i) % span
+		if span > tries {
+			offset = random() % span
+		}
+		spi := low + uint32(offset)
 		if _, taken := db.inbound.Get(newInKey(p.Dst, p.Proto, spi)); !taken {
 			return spi, nil
 		}
 	}
 	return 0, ErrNoSPI
+}
+
+// random returns a number with so many bits that its remainders are as likely as each other; the highest is 0, so that
+// adding to it does not wrap.
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.NativeEndian.Uint64(b[:]) >> 1
 }

@@ -47,7 +47,7 @@ type Table struct {
 	mortal   map[*Policy]struct{} // policies with a lifetime
 	serial   uint64               // of the newest policy
 	lastID   uint32               // without its direction
-	onChange []func()
+	onChange func()
 }
 
 // New returns an empty table.
@@ -62,23 +62,21 @@ func New(cfg Config) *Table {
 	return t
 }
 
-// OnChange has f called after each change that comes later, once for each call that changed something, without locks:
-// by then more may have changed. Calls come from the goroutines that change the table, maybe several at a time.
+// OnChange has f called, and no other function any more, after each change that comes later; nil for none. It is called
+// once for each call that changed something, without locks, so more may have changed by then. Calls come from the
+// goroutines that change the table, maybe several at a time.
 func (t *Table) OnChange(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.onChange = append(t.onChange, f)
+	t.onChange = f
 }
 
 // unlock ends a change.
 func (t *Table) unlock(changed bool) {
 	tell := t.onChange
 	t.mu.Unlock()
-	if !changed {
-		return
-	}
-	for _, f := range tell {
-		f()
+	if changed && tell != nil {
+		tell()
 	}
 }
 
