@@ -15,11 +15,10 @@ const (
 
 // Message types of the queue subsystem (linux/netfilter/nfnetlink_queue.h).
 const (
-	subsystem       = unix.NFNL_SUBSYS_QUEUE << 8
-	msgPacket       = subsystem | 0
-	msgVerdict      = subsystem | 1
-	msgConfig       = subsystem | 2
-	msgVerdictBatch = subsystem | 3
+	msgPacket       = unix.NFNL_SUBSYS_QUEUE<<8 + 0
+	msgVerdict      = unix.NFNL_SUBSYS_QUEUE<<8 + 1
+	msgConfig       = unix.NFNL_SUBSYS_QUEUE<<8 + 2
+	msgVerdictBatch = unix.NFNL_SUBSYS_QUEUE<<8 + 3
 )
 
 // Verdicts (linux/netfilter.h).

@@ -120,16 +120,23 @@ func TestQueueOfWhatCannotBeDiverted(t *testing.T) {
 		t.Errorf("nobody answers, left saw %s", got)
 	}
 	a := newAnswer(t, n.mid)
-	for _, pass := range []bool{false, true} {
-		a.pass.Store(pass)
+	for _, c := range []struct {
+		pass bool
+		want string
+	}{{false, "packets 0"}, {true, "packets 3"}} {
+		a.pass.Store(c.pass)
+		before := a.asked.Load()
 		for _, to := range targets {
 			n.sayFrom(t, to)
 		}
-	}
-	for until := time.Now().Add(5 * time.Second); seen() != "packets 3" && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
-	}
-	if got := seen(); got != "packets 3" || a.asked.Load() != 6 || a.last.Load().Hook != unix.NF_INET_POST_ROUTING {
-		t.Errorf("left saw %s, want 3; asked %d times, want 6; %+v", got, a.asked.Load(), a.last.Load())
+		// The copy of a multicast packet for the host itself is asked about too.
+		for until := time.Now().Add(5 * time.Second); a.asked.Load() < before+4 && time.Now().Before(until); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(patience)
+		if got := seen(); got != c.want || a.last.Load().Hook != unix.NF_INET_POST_ROUTING {
+			t.Errorf("verdict %v: left saw %s, want %s; asked %d times; %+v", c.pass, got, c.want, a.asked.Load()-before, a.last.Load())
+		}
 	}
 }
 
