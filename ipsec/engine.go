@@ -70,8 +70,11 @@ const (
 	Send
 	// Deliver: the packet has been unprotected and goes to the stack (Input).
 	Deliver
-	// Split: the packet cannot be tunnelled in one piece of 65,535 bytes; cut it to Verdict.MTU and come again.
+	// Split: the packet cannot be tunnelled in one piece of 65,535 bytes; cut it to Verdict.MTU and give the pieces to
+	// Protect with Verdict.Policy.
 	Split
+	// Reassemble: the packet is a fragment, and which policy covers it only the whole packet shows.
+	Reassemble
 	// Refuse: the packet is dropped and its sender is told the MTU that fits, in an ICMP error.
 	Refuse
 )
@@ -81,6 +84,7 @@ type Verdict struct {
 	Action Action
 	Why    stats.Reason // for Drop
 	MTU    int          // for Split and Refuse: the largest packet in bytes that fits
+	Policy *spd.Policy  // for Split
 }
 
 // family returns the counters for an IP version.

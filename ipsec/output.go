@@ -13,21 +13,20 @@ import (
 
 // The functions in this file occur in the order in which an outbound packet meets them (RFC 4301 §5.1):
 //
-//	Output   parse, policy, what no policy covers
+//	Output   parse, policy, what no policy covers, fragments
+//	Protect  the same for the pieces of a packet whose policy is known
 //	plan     the SA of each request; what happens where one is missing
 //	sizes    does the result fit a packet, and the way
 //	apply    encapsulation and transforms, innermost first
 //	finish   lengths and checksum of the header that is now outermost
 
 // Output decides about a packet that the namespace wants to send and protects it in place where policy says so.
-// Verdicts: Pass, Send, Drop, Split, Refuse.
+// Verdicts: Pass, Send, Drop, Split, Reassemble, Refuse.
 func (e *Engine) Output(b *mbuf.Buf) Verdict {
 	var p wire.Packet
-	if err := wire.Parse(b.Bytes(), &p); err != nil {
-		p.Version = version(b.Bytes())
-		return e.drop(stats.OutMalformed, &p, 0, nil, 0)
+	if v, ok := e.parseOutput(b, &p); !ok {
+		return v
 	}
-	b.TrimBack(b.Len() - p.Len)
 	if wire.IsNeighbourDiscovery(&p, b.Bytes()) {
 		return Verdict{Action: Pass}
 	}
@@ -38,6 +37,9 @@ func (e *Engine) Output(b *mbuf.Buf) Verdict {
 		}
 		return Verdict{Action: Pass}
 	}
+	if p.Fragment && !decidable(policy, &p) {
+		return Verdict{Action: Reassemble}
+	}
 	policy.Touch(now())
 	switch policy.Type {
 	case pfkey.PolicyNone:
@@ -46,6 +48,34 @@ func (e *Engine) Output(b *mbuf.Buf) Verdict {
 		return e.protect(b, &p, policy)
 	}
 	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
+}
+
+// Protect applies a policy of type ipsec to a piece of a packet that it was found for. Verdicts: Send, Pass, Drop.
+func (e *Engine) Protect(b *mbuf.Buf, policy *spd.Policy) Verdict {
+	var p wire.Packet
+	if v, ok := e.parseOutput(b, &p); !ok {
+		return v
+	}
+	return e.protect(b, &p, policy)
+}
+
+func (e *Engine) parseOutput(b *mbuf.Buf, p *wire.Packet) (Verdict, bool) {
+	if err := wire.Parse(b.Bytes(), p); err != nil {
+		p.Version = version(b.Bytes())
+		return e.drop(stats.OutMalformed, p, 0, nil, 0), false
+	}
+	b.TrimBack(b.Len() - p.Len)
+	return Verdict{}, true
+}
+
+// decidable says whether a fragment can be dealt with by itself: it surely matches the policy, and what the policy asks
+// for can be done to a fragment. Tunnels take fragments as they are, and they must: a router at the far end could not
+// cut an IPv6 packet again (KAME does the same). Transport mode is for whole packets (RFC 4303 §3.1.1).
+func decidable(policy *spd.Policy, p *wire.Packet) bool {
+	if !policy.Matches(&p.Flow) {
+		return false
+	}
+	return policy.Type != pfkey.PolicyIPsec || policy.Requests[0].Mode == pfkey.ModeTunnel
 }
 
 // step is one request of a policy with the SA that serves it.
@@ -65,6 +95,7 @@ func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy) Verdic
 		return verdict
 	}
 	if v, ok := e.sizes(b, p, steps[:n]); !ok {
+		v.Policy = policy
 		return v
 	}
 	return e.apply(b, p, steps[:n])

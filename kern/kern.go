@@ -186,7 +186,6 @@ func (k *Kernel) divert() error {
 	stop6 := k.Knobs.V6.DefPolicy.Watch(func(_, _ int32) { changed() })
 	k.SPD.OnChange(changed)
 	k.atShutdown(func() error {
-		k.SPD.OnChange(nil)
 		stop4()
 		stop6()
 		syncer.Close()

@@ -67,21 +67,15 @@ func (p *Path) deliver(bufs []*mbuf.Buf) {
 // outbound is the state of one goroutine that sends.
 type outbound struct {
 	path      *Path
-	fragments *frag.Reassembler
-	wire      []*mbuf.Buf // finished packets of this batch
-	local     []*mbuf.Buf // ICMP errors of this batch
+	fragments *frag.Reassembler // of packets that the stack hands over in fragments
+	wire      []*mbuf.Buf       // finished packets of this batch
+	local     []*mbuf.Buf       // ICMP errors of this batch
 }
 
 func (o *outbound) run(bufs []*mbuf.Buf) {
 	o.wire, o.local = o.wire[:0], o.local[:0]
 	for _, b := range bufs {
-		// The stack may hand over fragments; policy and transport mode are about whole packets.
-		if isFragment(b.Bytes()) {
-			if b = o.fragments.Add(b); b == nil {
-				continue
-			}
-		}
-		o.packet(b)
+		o.carry(b, o.path.Engine.Output(b))
 	}
 	if len(o.wire) > 0 {
 		if failed, err := o.path.Wire.WriteBatch(o.wire); failed > 0 {
@@ -91,16 +85,22 @@ func (o *outbound) run(bufs []*mbuf.Buf) {
 	o.path.deliver(o.local)
 }
 
-func (o *outbound) packet(b *mbuf.Buf) {
-	v := o.path.Engine.Output(b)
+// carry does with a packet what the verdict says.
+func (o *outbound) carry(b *mbuf.Buf, v ipsec.Verdict) {
 	switch v.Action {
 	case ipsec.Pass:
 		o.send(b, true)
 	case ipsec.Send:
 		o.send(b, false)
 	case ipsec.Split:
-		if err := frag.Fragment(b, v.MTU, o.packet); err != nil {
+		err := frag.Fragment(b, v.MTU, func(piece *mbuf.Buf) { o.carry(piece, o.path.Engine.Protect(piece, v.Policy)) })
+		if err != nil {
 			o.path.Engine.WireFailed(1, err)
+			b.Free()
+		}
+	case ipsec.Reassemble:
+		if whole := o.fragments.Add(b); whole != nil {
+			o.carry(whole, o.path.Engine.Output(whole))
 		}
 	case ipsec.Refuse:
 		o.refuse(b, v.MTU)
@@ -133,8 +133,9 @@ func (o *outbound) send(b *mbuf.Buf, clear bool) {
 	if b.Bytes()[0]>>4 == 4 {
 		wire.IPv4(b.Bytes()).SetDF(false)
 	}
-	if err := frag.Fragment(b, mtu, func(f *mbuf.Buf) { o.wire = append(o.wire, f) }); err != nil {
+	if err := frag.Fragment(b, mtu, func(piece *mbuf.Buf) { o.wire = append(o.wire, piece) }); err != nil {
 		o.path.Engine.WireFailed(1, err)
+		b.Free()
 	}
 }
 
@@ -169,20 +170,6 @@ func (i *inbound) run(bufs []*mbuf.Buf) {
 }
 
 // The following look at packets that the engine or the stack has made; their headers are whole.
-
-func isFragment(b []byte) bool {
-	switch {
-	case len(b) >= wire.IPv4HeaderLen && b[0]>>4 == 4:
-		return wire.IPv4(b).MoreFragments() || wire.IPv4(b).FragOffset() != 0
-	case len(b) >= wire.IPv6HeaderLen && b[0]>>4 == 6:
-		switch wire.IPv6(b).NextHeader() {
-		case wire.ProtoFragment, wire.ProtoHopByHop, wire.ProtoRouting, wire.ProtoDestOpts:
-			var p wire.Packet
-			return wire.Parse(b, &p) == nil && p.Fragment
-		}
-	}
-	return false
-}
 
 func destination(b []byte) netip.Addr {
 	if b[0]>>4 == 6 {

@@ -23,8 +23,7 @@ spdadd 10.1.0.1 10.1.0.2 any -P in ipsec esp/tunnel/10.1.0.1-10.1.0.2/require;
 END
 at right ip addr add 10.1.0.4/24 dev to-left
 for addr in 10.1.0.2 10.1.0.4; do
-	at right "$work/traffic" serve $addr:7000 &
-	background="$background $!"
+	behind server right "$work/traffic" serve $addr:7000
 done
 sleep 0.5
 

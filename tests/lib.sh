@@ -12,8 +12,10 @@ namespaces=
 background=
 failures=0
 
-say() { printf '%s\n' "$*"; }
-step() { printf '\n# %s\n' "$*"; }
+exec 3>&1 # what the test says, also where a command's output goes elsewhere
+
+say() { printf '%s\n' "$*" >&3; }
+step() { printf '\n# %s\n' "$*" >&3; }
 
 # skip REASON: this machine cannot run the test.
 skip() {
@@ -28,7 +30,7 @@ fail() {
 
 # run COMMAND...: print, then run.
 run() {
-	printf '+ %s\n' "$*"
+	say "+ $*"
 	"$@"
 }
 
@@ -51,7 +53,7 @@ equal() {
 contains() {
 	grep -q -e "$3" "$2" || {
 		fail "$1: no '$3' in:"
-		sed 's/^/    /' "$2"
+		sed 's/^/    /' "$2" >&3
 	}
 }
 
@@ -59,7 +61,7 @@ contains() {
 lacks() {
 	! grep -q -e "$3" "$2" || {
 		fail "$1: found '$3' in:"
-		grep -e "$3" "$2" | head -5 | sed 's/^/    /'
+		grep -e "$3" "$2" | head -5 | sed 's/^/    /' >&3
 	}
 }
 
@@ -111,6 +113,14 @@ at() {
 	ip netns exec "$tag-$host" "$@"
 }
 
+# behind NAME HOST COMMAND...: run in the host's namespace, in the background; `pid NAME` is the command's own.
+behind() {
+	process=$1 where=$2
+	shift 2
+	ip netns exec "$tag-$where" "$@" &
+	started "$process"
+}
+
 # host NAME: a namespace with loopback up.
 host() {
 	ip netns add "$tag-$1" || skip "cannot make network namespaces (not root?)"
@@ -128,6 +138,8 @@ wire() {
 	at "$2" ip -6 addr add "fd00:$3::2/64" dev "to-$1" nodad
 	at "$1" ip link set "to-$2" up
 	at "$2" ip link set "to-$1" up
+	# Linux takes a second or two until a new link answers neighbour solicitations.
+	wait_for 5 at "$1" ping -c 1 -W 1 "fd00:$3::2" || fail "the wire between $1 and $2 carries no IPv6"
 }
 
 # two_hosts:   left (10.1.0.1, fd00:1::1) ── right (10.1.0.2, fd00:1::2)
@@ -192,11 +204,10 @@ setkey() { at "$1" "$BIN/setkey" -c; }
 
 # sniff HOST INTERFACE NAME [FILTER]: write what passes to $work/NAME.
 sniff() {
-	where=$1 dev=$2 name=$3
+	where=$1 dev=$2 capture=$3
 	shift 3
-	at "$where" tcpdump -U -l -n -i "$dev" "$@" >"$work/$name" 2>"$work/$name.err" &
-	started "$name"
-	wait_for 5 grep -q listening "$work/$name.err" || fail "tcpdump does not start: $(cat "$work/$name.err")"
+	behind "$capture" "$where" tcpdump -U -l -n -i "$dev" "$@" >"$work/$capture" 2>"$work/$capture.err"
+	wait_for 5 grep -q listening "$work/$capture.err" || fail "tcpdump does not start: $(cat "$work/$capture.err")"
 }
 
 # sniffed NAME: end the sniffer; its lines are in $work/NAME.
@@ -204,14 +215,12 @@ sniffed() {
 	sleep 0.2
 	kill "$(pid "$1")" 2>/dev/null || :
 	gone "$(pid "$1")" || :
+	sed -i '/^$/d' "$work/$1" # tcpdump ends its output with an empty line
 }
 
-# listen HOST NAME NC-ARGUMENT...: nc writes what it receives to $work/NAME.
+# listen HOST NAME ADDRESS PORT: nc writes what it receives over TCP to $work/NAME.
 listen() {
-	on=$1 name=$2
-	shift 2
-	at "$on" nc "$@" >"$work/$name" 2>/dev/null &
-	background="$background $!"
+	behind "$2" "$1" nc -l "$3" "$4" >"$work/$2" 2>/dev/null
 	sleep 0.3
 }
 

@@ -19,7 +19,7 @@ for pair in "10.1.0.1 10.1.0.2 10.1.0.3 inet/ipsec" "fd00:1::1 fd00:1::2 fd00:1:
 	{ echo "flush; spdflush;"; require "$a" "$b"; } | setkey left
 	{ echo "flush; spdflush;"; } | setkey right
 	sniff right to-left wire "host $a and (icmp or icmp6 and ip6[40] < 133 or esp)"
-	refuse pings "$b"
+	refuse pings -I "$a" "$b"
 	sniffed wire
 	equal "packets on the wire" "$(wc -l <"$work/wire")" 0
 
@@ -32,12 +32,12 @@ for pair in "10.1.0.1 10.1.0.2 10.1.0.3 inet/ipsec" "fd00:1::1 fd00:1::2 fd00:1:
 	for level in use default; do
 		printf 'spdflush; spdadd %s %s any -P out ipsec esp/transport//%s; spdadd %s %s any -P in ipsec esp/transport//%s;\n' \
 			"$a" "$b" $level "$b" "$a" $level | setkey left
-		must pings "$b"
+		must pings -I "$a" "$b"
 	done
 	knob left "$tree"/esp_trans_deflev 2
-	refuse pings "$b"
+	refuse pings -I "$a" "$b"
 	knob left "$tree"/esp_trans_deflev 1
-	must pings "$b"
+	must pings -I "$a" "$b"
 
 	step "$a: the first match counts, so none before ipsec is an exception"
 	{
@@ -45,14 +45,14 @@ for pair in "10.1.0.1 10.1.0.2 10.1.0.3 inet/ipsec" "fd00:1::1 fd00:1::2 fd00:1:
 		echo "spdadd $a $b tcp -P out none; spdadd $b $a tcp -P in none;"
 		require "$a" "$b"
 	} | setkey left
-	listen right got -l -p 4000
-	echo clear | at left nc -N -w 2 "$b" 4000 || fail "TCP under none"
+	listen right got "$b" 4000
+	echo clear | at left nc -N -w 2 -s "$a" "$b" 4000 || fail "TCP under none"
 	wait_for 2 grep -q clear "$work/got" || fail "TCP under none did not arrive"
-	refuse pings "$b"
+	refuse pings -I "$a" "$b"
 
 	step "$a: discard"
 	printf 'spdflush; spdadd %s %s any -P out discard;\n' "$a" "$b" | setkey left
-	refuse pings "$b"
+	refuse pings -I "$a" "$b"
 	must pings -I "$other" "$b"
 
 	step "$a: what no policy covers never enters the daemon"

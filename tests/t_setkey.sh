@@ -83,7 +83,7 @@ while IFS='|' read -r line text; do
 done <<'END'
 add 10.0.0.1 10.0.0.2 esp 1000 -E aes-cbc "short" -A null;|Invalid key length
 add 10.0.0.1 10.0.0.2 esp 255 -E null -A hmac-md5 "0123456789abcdef";|Invalid argument
-add 10.0.0.1 10.0.0.2 esp 1000 -E des-cbc 0x0101010101010101;|Invalid argument
+add 10.0.0.1 10.0.0.2 esp 1000 -E des-cbc 0x0101010101010101;|weak key
 add 10.0.0.1 10.0.0.2 esp 1000 -E nonsense 0x01;|unsupported algorithm
 add 10.0.0.1 fd00::1 esp 1000 -E null;|amily
 add 10.0.0.1 10.0.0.2 esp 1000 -A hmac-md5 "0123456789abcdef" -E null;|syntax error

@@ -42,8 +42,7 @@ s.sendto(data, (sys.argv[1], 5000))
 sys.exit(s.recv(100) != hashlib.sha256(data).digest())
 PY
 for a in 10.1.0.2 fd00:1::2; do
-	at right /usr/bin/python3 "$work/udp.py" serve $a &
-	background="$background $!"
+	behind serve right /usr/bin/python3 "$work/udp.py" serve $a
 done
 head -c 3000000 /dev/urandom >"$work/data"
 sleep 0.5
@@ -61,8 +60,8 @@ for mode in transport tunnel; do
 			at left ping -c 1 -W 3 -s 65507 "$b" >/dev/null || fail "ping -s 65507 $b"
 			at left /usr/bin/python3 "$work/udp.py" "$b" 65507 || fail "UDP of 65507 bytes to $b"
 		fi
-		sniff right to-left wire "host $a and not esp and not (icmp6 and ip6[40] >= 133) and not (ip6 proto 44) and not (ip[6:2] & 0x1fff != 0)"
-		listen right got -l -p 4000
+		sniff right to-left wire "host $a and not arp and not esp and not (icmp6 and ip6[40] >= 133) and not (ip6 proto 44) and not (ip[6:2] & 0x1fff != 0)"
+		listen right got "$b" 4000
 		at left nc -N "$b" 4000 <"$work/data" || fail "TCP to $b"
 		wait_for 5 cmp "$work/data" "$work/got" || fail "TCP to $b: data differs"
 		sniffed wire
@@ -73,7 +72,7 @@ done
 step "TCP is not fragmented"
 load tunnel 10.1.0.1 10.1.0.2
 sniff right to-left wire "ip[6:2] & 0x3fff != 0"
-listen right got -l -p 4000
+listen right got 10.1.0.2 4000
 at left nc -N 10.1.0.2 4000 <"$work/data"
 wait_for 5 cmp "$work/data" "$work/got" || fail "data differs"
 sniffed wire

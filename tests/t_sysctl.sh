@@ -73,11 +73,10 @@ prints "0 2" at right env KIPSEC="$tag-left" "$s" -n net.inet.ipsec.dfbit
 must at right "$s" -n net.ipv4.ip_forward
 
 step "a daemon that was started by ip netns exec is found too"
-at right "$BIN/kipsecd" >"$work/right.log" 2>&1 &
-started right
+behind right right "$BIN/kipsecd" >"$work/right.log" 2>&1
 wait_for 10 grep -q ready "$work/right.log" || fail "not ready: $(cat "$work/right.log")"
 prints "0 0" at right "$s" -n net.inet.ipsec.dfbit
 must at right "$s" -w net.inet.ipsec.dfbit=1 >/dev/null
 equal "its tree, seen from outside" "$(cat "$(sys right)/net/inet/ipsec/dfbit")" 1
 stop right
-equal "its mount after the stop" "$(grep -c "$tag-right" /proc/self/mountinfo)" 0
+equal "its mount after the stop" "$(grep -c "kipsec/$tag-right" /proc/self/mountinfo)" 0

@@ -31,7 +31,7 @@ load() {
 
 # esp_only A B: the wire between two addresses carries ESP and no clear packet while a ping passes.
 esp_only() {
-	sniff left to-right wire "host $1 and not (icmp6 and ip6[40] >= 133)"
+	sniff left to-right wire "host $1 and not arp and not (icmp6 and ip6[40] >= 133)"
 	at left ping -c 2 -i 0.2 -W 2 "$2" >/dev/null || fail "no ping $1 $2 with $3"
 	sniffed wire
 	contains "the wire with $3" "$work/wire" "$1 > $2: ESP(spi=0x00001001"
@@ -80,13 +80,11 @@ for suite in cbc gcm; do
 		load 10.1.0.1 10.1.0.2 "-E aes-gcm-16 $gcm" ""
 		sa="\"AES-GCM with 16 octet ICV [RFC4106]\",\"$gcm\",\"NULL\",\"\""
 	fi
-	at left tcpdump -U -n -i to-right -w "$work/$suite.pcap" esp 2>"$work/dump.err" &
-	dumper=$!
-	background="$background $dumper"
+	behind dumper left tcpdump -U -n -i to-right -w "$work/$suite.pcap" esp 2>"$work/dump.err"
 	wait_for 5 grep -q listening "$work/dump.err"
 	must at left ping -c 1 -p 6b697073 10.1.0.2 >/dev/null
 	sleep 0.3
-	kill $dumper && gone $dumper
+	kill "$(pid dumper)" && gone "$(pid dumper)"
 	tshark -r "$work/$suite.pcap" -o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE \
 		-o "uat:esp_sa:\"IPv4\",\"10.1.0.1\",\"10.1.0.2\",\"0x00001001\",$sa" \
 		-T fields -e icmp.type -e data.data -e esp.icv_good -e esp.sequence >"$work/tshark" 2>"$work/tshark.err" || fail "tshark: $(cat "$work/tshark.err")"
@@ -101,12 +99,12 @@ contains "-D" "$work/sad" "seq=0x00000001"
 step "TCP passes at full size, and clear TCP is refused"
 load 10.1.0.1 10.1.0.2 "-E aes-gcm-16 $gcm" ""
 head -c 5000000 /dev/urandom >"$work/data"
-listen right got -l -p 4000
+listen right got 10.1.0.2 4000
 at left nc -N 10.1.0.2 4000 <"$work/data" || fail "TCP does not pass"
 wait_for 5 cmp "$work/data" "$work/got" || fail "TCP data differs"
 at right "$BIN/setkey" -F
 at right "$BIN/setkey" -FP
-listen left stolen -l -p 4001
+listen left stolen 10.1.0.1 4001
 sniff left to-right wire "tcp and dst host 10.1.0.1"
 echo secret | at right nc -N -w 2 10.1.0.1 4001 || :
 sniffed wire

@@ -191,6 +191,9 @@ func (o *options) mountpoint(owner *run.Owner) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := fs.Detach(owner.Sys()); err != nil {
+		return "", err
+	}
 	return dir, owner.MountedOn(dir)
 }
 
