@@ -55,14 +55,18 @@ func TestFewChangesAreAddedAtOnceAndNarrowedLater(t *testing.T) {
 			if err := s.Changed(func() Selectors { return Selectors{Out: []Pair{numbered(i)}} }); err != nil {
 				t.Fatal(err)
 			}
+			s.mu.Lock()
 			if table.wide || !table.covers(numbered(i)) || !table.covers(numbered(0)) || table.covers(numbered(99)) {
 				t.Fatalf("after change %d: wide %v, %v", i, table.wide, table.sel)
 			}
+			s.mu.Unlock()
 			time.Sleep(quiet - time.Nanosecond)
 		}
+		s.mu.Lock()
 		if table.sets != 0 || table.widenings != fewChanges {
 			t.Errorf("%d sets, %d widenings before the quiet", table.sets, table.widenings)
 		}
+		s.mu.Unlock()
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if table.sets != 1 || len(table.sel.Out) != 1 || !table.covers(numbered(fewChanges-1)) {
@@ -88,18 +92,24 @@ func TestBurstWidensOnceAndNarrowsOnce(t *testing.T) {
 			if err := s.Changed(get); err != nil {
 				t.Fatal(err)
 			}
+			s.mu.Lock()
 			if !table.wide && !table.covers(numbered(i)) {
 				t.Fatalf("change %d is not picked when its reply goes out", i)
 			}
+			s.mu.Unlock()
 		}
+		s.mu.Lock()
 		if !table.wide || table.sets != 1 || table.widenings != fewChanges || reads != fewChanges {
 			t.Fatalf("during the burst: wide %v, %d sets, %d widenings, %d reads", table.wide, table.sets, table.widenings, reads)
 		}
+		s.mu.Unlock()
 		time.Sleep(quiet - time.Nanosecond)
 		synctest.Wait()
+		s.mu.Lock() // the timer's goroutine is next to write
 		if !table.wide {
 			t.Error("narrowed before the quiet was over")
 		}
+		s.mu.Unlock()
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if table.wide || len(table.sel.Out) != n || table.sets != 2 {
@@ -108,9 +118,12 @@ func TestBurstWidensOnceAndNarrowsOnce(t *testing.T) {
 		// Now that there are many, a single change goes wide instead of making its caller wait for all of them.
 		time.Sleep(time.Hour)
 		reads = 0
-		if err := s.Changed(get); err != nil || !table.wide || reads != 0 {
+		err := s.Changed(get)
+		s.mu.Lock()
+		if err != nil || !table.wide || reads != 0 {
 			t.Errorf("single change among many: %v, wide %v, %d reads", err, table.wide, reads)
 		}
+		s.mu.Unlock()
 		time.Sleep(quiet)
 		synctest.Wait()
 		if table.wide {
@@ -127,6 +140,7 @@ func TestEndlessChangesNarrowNowAndThen(t *testing.T) {
 			s.Changed(func() Selectors { return Selectors{} })
 			time.Sleep(quiet / 5)
 		}
+		synctest.Wait()
 		// In 10 s every 2 s once wide and once exact.
 		if table.sets < 8 || table.sets > 12 {
 			t.Errorf("%d sets in 10 s of changes", table.sets)
@@ -150,13 +164,17 @@ func TestFailedNarrowingStaysWideAndIsTriedAgain(t *testing.T) {
 		for range fewChanges + 1 {
 			s.Changed(get)
 		}
+		s.mu.Lock()
 		table.fail = boom
+		s.mu.Unlock()
 		time.Sleep(quiet + 2*retry)
 		synctest.Wait()
 		if reports != 3 || !table.wide {
 			t.Errorf("%d reports, wide %v", reports, table.wide)
 		}
+		s.mu.Lock()
 		table.fail = nil
+		s.mu.Unlock()
 		time.Sleep(retry)
 		synctest.Wait()
 		if table.wide || len(table.sel.Out) != 1 {
