@@ -21,6 +21,16 @@ func nameOf[T unix.RawSockaddrInet4 | unix.RawSockaddrInet6](a *T) *byte {
 	return (*byte)(unsafe.Pointer(a))
 }
 
+// discardReports empties the error queue, which takes room from packets.
+func discardReports(fd uintptr) {
+	for {
+		var m unix.Msghdr
+		if _, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&m)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); errno != 0 {
+			return
+		}
+	}
+}
+
 // disconnect undoes connect(2).
 func disconnect(fd int) {
 	none := unix.RawSockaddr{Family: unix.AF_UNSPEC}

@@ -14,7 +14,8 @@ import (
 
 // namespace is a network namespace of its own, without a name: it ends with its thread, however the test ends.
 type namespace struct {
-	work chan func()
+	work chan func() error
+	done chan error // made once: in a bubble of synctest only channels from outside may wait for the outside
 	tid  int
 }
 
@@ -24,14 +25,14 @@ func newNamespace(t testing.TB) *namespace {
 	if os.Geteuid() != 0 {
 		t.Skip("making a network namespace takes root")
 	}
-	n := &namespace{work: make(chan func())}
+	n := &namespace{work: make(chan func() error), done: make(chan error)}
 	made := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		n.tid = unix.Gettid()
 		made <- unix.Unshare(unix.CLONE_NEWNET)
 		for f := range n.work {
-			f()
+			n.done <- f()
 		}
 	}()
 	t.Cleanup(func() { close(n.work) })
@@ -45,9 +46,8 @@ func newNamespace(t testing.TB) *namespace {
 // do runs f in the namespace and fails the test with its error.
 func (n *namespace) do(t testing.TB, f func() error) {
 	t.Helper()
-	done := make(chan error)
-	n.work <- func() { done <- f() }
-	if err := <-done; err != nil {
+	n.work <- f
+	if err := <-n.done; err != nil {
 		t.Fatal(err)
 	}
 }

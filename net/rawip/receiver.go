@@ -104,7 +104,9 @@ func (c Config) prepare(fd int) error {
 	if c.Family != unix.AF_INET6 {
 		return nil
 	}
-	for _, option := range []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS} {
+	// IPV6_RECVERR is not for the errors: without it Linux does not learn the path MTU from too-big messages that quote
+	// this protocol. For IPv4 it always does.
+	for _, option := range []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS, unix.IPV6_RECVERR} {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, option, 1); err != nil {
 			return err
 		}
@@ -235,9 +237,22 @@ func (r *Receiver) receive(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		}
-		r.err = errno
+		if !isReport(errno) {
+			r.err = errno
+			return true
+		}
+		discardReports(fd)
+	}
+}
+
+// isReport says whether an error of receiving is what somebody on the way said of a packet of ours in ICMPv6, not about
+// the socket. The kernel reports each once.
+func isReport(errno syscall.Errno) bool {
+	switch errno {
+	case unix.EMSGSIZE, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.ECONNREFUSED, unix.EPROTO:
 		return true
 	}
+	return false
 }
 
 // collect takes the packet of slot i, or nothing if it is no whole packet.
