@@ -138,28 +138,16 @@ func (db *DB) Flush(proto uint8) int {
 	return len(victims)
 }
 
-// killAllLocked hides each header's victims at once, so that many SAs in one header do not cost a copy of its lists each.
+// killAllLocked takes away SAs, among which are all that packets may use of each header that has any of them. They are
+// hidden at once, so that many SAs in one header do not cost a copy of its lists each.
 func (db *DB) killAllLocked(victims []*SA) {
 	for _, sa := range victims {
-		sa.setState(pfkey.Dead)
-	}
-	for _, sa := range victims {
 		if h := sa.header; h.sas.Len() > 1 && len(h.mature)+len(h.dying) > 0 {
-			h.mature, h.dying = alive(h.mature), alive(h.dying)
+			h.mature, h.dying = nil, nil
 			db.publishLocked(h)
 		}
 		db.killLocked(sa)
 	}
-}
-
-func alive(l []*SA) []*SA {
-	var left []*SA
-	for _, sa := range l {
-		if sa.Usable() {
-			left = append(left, sa)
-		}
-	}
-	return left
 }
 
 // insertLocked puts an SA into the database. One that has the same inbound key is hidden by it at that moment.
@@ -172,6 +160,7 @@ func (db *DB) insertLocked(sa *SA) {
 	h.enlist(sa, sa.State())
 	db.publishLocked(h)
 	db.inbound.Set(newInKey(sa.Dst, sa.Proto, sa.SPI), sa)
+	db.changes.Add(1)
 	if sa.listed == pfkey.Larval {
 		sa.inLarval = db.larvals.PushBack(sa)
 	}
@@ -184,9 +173,8 @@ func (db *DB) killLocked(sa *SA) {
 	db.retireLocked(sa.Suite)
 }
 
-// removeLocked takes an SA out of the database.
+// removeLocked takes an SA out of the database and lets it die.
 func (db *DB) removeLocked(sa *SA) {
-	sa.setState(pfkey.Dead)
 	h := sa.header
 	h.delist(sa)
 	h.sas.Remove(sa.inHeader)
@@ -198,6 +186,8 @@ func (db *DB) removeLocked(sa *SA) {
 	if key := newInKey(sa.Dst, sa.Proto, sa.SPI); db.isInboundLocked(key, sa) {
 		db.inbound.Delete(key)
 	}
+	db.changes.Add(1)
+	sa.setState(pfkey.Dead)
 	if sa.inLarval != nil {
 		db.larvals.Remove(sa.inLarval)
 		sa.inLarval = nil

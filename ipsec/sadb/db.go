@@ -60,6 +60,7 @@ type DB struct {
 	cfg      Config
 	inbound  *snapmap.Map[inKey, *SA]
 	outbound *snapmap.Map[outKey, choice]
+	changes  atomic.Uint64      // of what the two maps hold
 	aged     atomic.Pointer[SA] // stack of SAs whose state Record changed
 
 	mu        sync.Mutex

@@ -2,6 +2,7 @@ package sadb
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"kipsec/ipsec/pfkey"
@@ -24,7 +25,7 @@ func (db *DB) Tick(now time.Time) {
 			db.softTimeLocked(sa)
 		}
 	}
-	events := db.events
+	events := slices.DeleteFunc(db.events, func(e event) bool { return !e.hard && e.sa.header == nil }) // gone meanwhile
 	db.events = nil
 	db.unlock()
 	for _, e := range events {
@@ -80,7 +81,7 @@ func (db *DB) softTimeLocked(sa *SA) {
 }
 
 func (db *DB) hardTimeLocked(sa *SA) {
-	if sa.setState(pfkey.Dead) {
+	if sa.State() != pfkey.Dead { // else it is in the stack
 		db.deadLocked(sa)
 	}
 }
@@ -98,7 +99,7 @@ func (db *DB) dyingLocked(sa *SA) {
 	db.events = append(db.events, event{sa, false})
 }
 
-// deadLocked takes away an SA that is dead.
+// deadLocked takes away an SA that has passed a hard limit.
 func (db *DB) deadLocked(sa *SA) {
 	db.killLocked(sa)
 	db.events = append(db.events, event{sa, true})

@@ -42,14 +42,23 @@ func family(a netip.Addr) uint64 {
 	return 6
 }
 
+// A reader that stands on what was published a moment ago may find an SA there that has died since, because another has
+// taken its place. A writer therefore shows the new state, counts that in DB.changes, and only then lets the old SA die;
+// a reader that found nothing looks again if the count has moved.
+
 // Inbound returns the usable SA for a packet that arrived for dst with this protocol and SPI, nil when there is none.
 // Its source does not matter (KAME key_allocsa).
 func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
-	sa, _ := db.inbound.Get(newInKey(dst, proto, spi))
-	if sa == nil || !sa.Usable() {
-		return nil
+	key := newInKey(dst, proto, spi)
+	for {
+		n := db.changes.Load()
+		if sa, _ := db.inbound.Get(key); sa != nil && sa.Usable() {
+			return sa
+		}
+		if db.changes.Load() == n {
+			return nil
+		}
 	}
-	return sa
 }
 
 // Outbound returns the SA that protects packets from src to dst for a policy's request, nil when there is none. mode is
@@ -59,10 +68,21 @@ func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
 // Config.PreferOld, dying SAs come before mature ones and older before newer; without, mature before dying and newer
 // before older (KAME key_allocsa_policy).
 func (db *DB) Outbound(proto uint8, mode pfkey.Mode, reqid uint32, src, dst netip.Addr) *SA {
-	c, ok := db.outbound.Get(newOutKey(proto, mode, reqid, src, dst))
-	if !ok {
-		return nil
+	key := newOutKey(proto, mode, reqid, src, dst)
+	for {
+		n := db.changes.Load()
+		if c, ok := db.outbound.Get(key); ok {
+			if sa := db.pick(&c); sa != nil {
+				return sa
+			}
+		}
+		if db.changes.Load() == n {
+			return nil
+		}
 	}
+}
+
+func (db *DB) pick(c *choice) *SA {
 	if db.cfg.PreferOld() {
 		return c.oldest()
 	}

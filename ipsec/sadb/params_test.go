@@ -1,0 +1,125 @@
+package sadb
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"kipsec/ipsec/alg"
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/replay"
+	"kipsec/net/wire"
+)
+
+// TestValues has the rules of KAME key_mature and key_setsaval, kame-semantics 4.6.
+func TestValues(t *testing.T) {
+	ah := Params{Proto: wire.ProtoAH, SPI: 300, Src: left, Dst: right, Auth: hmacSHA1, AuthKey: key(20, 1)}
+	comp := Params{Proto: wire.ProtoIPComp, SPI: 2, Src: left, Dst: right, Enc: deflate}
+	gcm := esp(300).with(func(p *Params) {
+		p.Enc, p.EncKey, p.Auth, p.AuthKey = aesGCM16, key(20, 1), 0, nil
+	})
+	for _, row := range []struct {
+		name   string
+		base   Params
+		change func(*Params)
+		want   error
+	}{
+		{"ESP", esp(300), func(*Params) {}, nil},
+		{"AH", ah, func(*Params) {}, nil},
+		{"IPComp", comp, func(*Params) {}, nil},
+		{"AEAD", gcm, func(*Params) {}, nil},
+		{"IPv6", esp(300), func(p *Params) { p.Src, p.Dst = left6, peer6 }, nil},
+		{"unspecified source", esp(300), func(p *Params) { p.Src = netip.IPv4Unspecified() }, nil},
+		{"group", esp(300), func(p *Params) { p.Dst = netip.MustParseAddr("224.0.0.9") }, nil},
+		{"bits told", esp(300), func(p *Params) { p.EncBits, p.AuthBits = 128, 160 }, nil},
+		{"ESP without integrity", esp(300), func(p *Params) { p.Auth, p.AuthKey = 0, nil }, nil},
+		{"ESP null", esp(300), func(p *Params) { p.Enc, p.EncKey = nullEnc, nil }, nil},
+		{"ESP null integrity", esp(300), func(p *Params) { p.Auth, p.AuthKey = nullAuth, nil }, nil},
+		{"largest window", esp(300), func(p *Params) { p.ReplayWindow = replay.MaxSize }, nil},
+		{"first SPI", esp(300), func(p *Params) { p.SPI = 256 }, nil},
+		{"last SPI", esp(300), func(p *Params) { p.SPI = 0xffffffff }, nil},
+		{"last CPI", comp, func(p *Params) { p.SPI = 0xffff }, nil},
+		{"raw CPI", comp, func(p *Params) { p.SPI, p.Flags = 0x10000, pfkey.FlagRawCPI }, nil},
+
+		{"reserved SPI", esp(300), func(p *Params) { p.SPI = 255 }, ErrInvalid},
+		{"SPI 0", esp(300), func(p *Params) { p.SPI = 0 }, ErrInvalid},
+		{"AH reserved SPI", ah, func(p *Params) { p.SPI = 255 }, ErrInvalid},
+		{"CPI 0", comp, func(p *Params) { p.SPI = 0 }, ErrInvalid},
+		{"CPI too large", comp, func(p *Params) { p.SPI = 0x10000 }, ErrInvalid},
+		{"protocol", esp(300), func(p *Params) { p.Proto = wire.ProtoTCP }, ErrProtocol},
+		{"no source", esp(300), func(p *Params) { p.Src = netip.Addr{} }, ErrInvalid},
+		{"no destination", esp(300), func(p *Params) { p.Dst = netip.Addr{} }, ErrInvalid},
+		{"two families", esp(300), func(p *Params) { p.Dst = peer6 }, ErrInvalid},
+		{"unspecified destination", esp(300), func(p *Params) { p.Dst = netip.IPv4Unspecified() }, ErrInvalid},
+		{"mode", esp(300), func(p *Params) { p.Mode = 3 }, ErrInvalid},
+		{"window too large", esp(300), func(p *Params) { p.ReplayWindow = replay.MaxSize + 1 }, ErrInvalid},
+		{"old format", esp(300), func(p *Params) { p.Flags = pfkey.FlagOld }, alg.ErrUnsupported},
+		{"derived IV", esp(300), func(p *Params) { p.Flags = pfkey.FlagDeriv | pfkey.FlagCycSeq }, alg.ErrUnsupported},
+		{"short IV", esp(300), func(p *Params) { p.Flags = pfkey.FlagIV4B }, alg.ErrUnsupported},
+		{"unknown cipher", esp(300), func(p *Params) { p.Enc = 200 }, alg.ErrUnsupported},
+		{"no cipher", esp(300), func(p *Params) { p.Enc, p.EncKey = 0, nil }, alg.ErrUnsupported},
+		{"unknown integrity", esp(300), func(p *Params) { p.Auth = 200 }, alg.ErrUnsupported},
+		{"unknown compression", comp, func(p *Params) { p.Enc = 99 }, alg.ErrUnsupported},
+		{"cipher key too short", esp(300), func(p *Params) { p.EncKey = key(15, 1) }, alg.ErrKeyLength},
+		{"cipher key too long", esp(300), func(p *Params) { p.EncKey = key(33, 1) }, alg.ErrKeyLength},
+		{"cipher key missing", esp(300), func(p *Params) { p.EncKey = nil }, alg.ErrKeyLength},
+		{"integrity key too short", esp(300), func(p *Params) { p.AuthKey = key(19, 1) }, alg.ErrKeyLength},
+		{"AH key too short", ah, func(p *Params) { p.AuthKey = key(19, 1) }, alg.ErrKeyLength},
+		{"bits differ from key", esp(300), func(p *Params) { p.EncBits = 120 }, alg.ErrKeyLength},
+		{"weak key", esp(300), func(p *Params) { p.Enc, p.EncKey = desCBC, key(8, 1) }, alg.ErrWeakKey},
+		{"AEAD with integrity", gcm, func(p *Params) { p.Auth, p.AuthKey = hmacSHA1, key(20, 1) }, alg.ErrCombined},
+		{"AH without integrity", ah, func(p *Params) { p.Auth, p.AuthKey = 0, nil }, ErrInvalid},
+		{"AH null", ah, func(p *Params) { p.Auth, p.AuthKey = nullAuth, nil }, ErrInvalid},
+		{"AH with a cipher", ah, func(p *Params) { p.Enc = nullEnc }, ErrInvalid},
+		{"AH with a cipher's key", ah, func(p *Params) { p.EncKey = key(16, 1) }, ErrInvalid},
+		{"IPComp with integrity", comp, func(p *Params) { p.Auth, p.AuthKey = hmacSHA1, key(20, 1) }, ErrInvalid},
+		{"IPComp with a key", comp, func(p *Params) { p.EncKey = key(16, 1) }, ErrInvalid},
+	} {
+		db := New(Config{})
+		sa, err := db.Add(row.base.with(row.change))
+		if !errors.Is(err, row.want) {
+			t.Errorf("%s: error %v, want %v", row.name, err, row.want)
+		}
+		want := 0
+		if row.want == nil {
+			want = 1
+			if sa.Replay == nil || (sa.Suite == nil) != (sa.Proto != wire.ProtoESP) || sa.State() != pfkey.Mature {
+				t.Errorf("%s: made %+v", row.name, sa)
+			}
+		}
+		if db.Len() != want {
+			t.Errorf("%s: %d SAs", row.name, db.Len())
+		}
+	}
+}
+
+// TestOwnCopy: what the caller does to its values later is not seen.
+func TestOwnCopy(t *testing.T) {
+	p := esp(300)
+	p.Hard, p.Soft = &Lifetime{Bytes: 10}, &Lifetime{Bytes: 5}
+	p.NAT = &NAT{Type: 2, SrcPort: 4500}
+	sa := mustAdd(t, New(Config{}), p)
+	p.EncKey[0], p.AuthKey[0] = 0, 0
+	p.Hard.Bytes, p.Soft.Bytes, p.NAT.SrcPort = 1, 1, 1
+	if sa.EncKey[0] != 0x55 || sa.AuthKey[0] != 0x66 || sa.Hard.Bytes != 10 || sa.Soft.Bytes != 5 || sa.NAT.SrcPort != 4500 {
+		t.Errorf("the SA has %+v", sa.Params)
+	}
+	if sa.EncBits != 128 || sa.AuthBits != 160 {
+		t.Errorf("bits %d %d", sa.EncBits, sa.AuthBits)
+	}
+}
+
+// TestZones: a packet knows no zone.
+func TestZones(t *testing.T) {
+	db := New(Config{})
+	src, dst := netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("fe80::2%eth0")
+	sa := mustAdd(t, db, esp(300).with(func(p *Params) { p.Src, p.Dst = src, dst }))
+	plain := dst.WithZone("")
+	if db.Inbound(plain, wire.ProtoESP, 300) != sa || db.Get(wire.ProtoESP, 300, src, plain) != sa ||
+		db.Outbound(wire.ProtoESP, pfkey.ModeTransport, 0, src.WithZone(""), plain) != sa {
+		t.Error("the zone hides the SA")
+	}
+	if n := db.DeleteAll(wire.ProtoESP, src, dst); n != 1 {
+		t.Errorf("deleted %d", n)
+	}
+}
