@@ -256,6 +256,30 @@ func finish(b []byte, p *wire.Packet) {
 	ip.UpdateChecksum()
 }
 
+// CheckOutput decides about an outbound packet that Linux cannot be made to route through the engine: multicast and
+// link-local destinations. It may leave in clear or not at all; where a policy asks for protection it ends here.
+// Verdicts: Pass, Drop.
+func (e *Engine) CheckOutput(b []byte) Verdict {
+	var p wire.Packet
+	if err := wire.ParseHeaders(b, &p); err != nil {
+		p.Version = version(b)
+		return e.drop(stats.OutMalformed, &p, 0, nil, 0)
+	}
+	if wire.IsNeighbourDiscovery(&p, b) {
+		return Verdict{Action: Pass}
+	}
+	policy := e.lookup(pfkey.DirOut, &p)
+	switch {
+	case policy == nil && e.defaultDiscards(p.Version):
+		return e.drop(stats.OutDefault, &p, 0, nil, 0)
+	case policy == nil || policy.Type == pfkey.PolicyNone:
+		return Verdict{Action: Pass}
+	case policy.Type == pfkey.PolicyIPsec:
+		return e.drop(stats.OutLocalScope, &p, policy.Requests[0].Proto, nil, 0)
+	}
+	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
+}
+
 // version reads the version nibble of what may be no packet at all.
 func version(b []byte) int {
 	if len(b) > 0 && b[0]>>4 == 6 {

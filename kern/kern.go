@@ -163,7 +163,13 @@ func (k *Kernel) attach() error {
 	}
 	k.atShutdown(queue.Close)
 	k.loop(func() error {
-		return queue.Run(func(packet []byte, _ *nfq.Info) bool { return k.Engine.Check(packet).Action == ipsec.Pass })
+		return queue.Run(func(packet []byte, info *nfq.Info) bool {
+			check := k.Engine.Check
+			if info.Hook == unix.NF_INET_POST_ROUTING {
+				check = k.Engine.CheckOutput
+			}
+			return check(packet).Action == ipsec.Pass
+		})
 	})
 	return k.divert()
 }

@@ -206,7 +206,7 @@ setkey() { at "$1" "$BIN/setkey" -c; }
 sniff() {
 	where=$1 dev=$2 capture=$3
 	shift 3
-	behind "$capture" "$where" tcpdump -U -l -n -i "$dev" "$@" >"$work/$capture" 2>"$work/$capture.err"
+	behind "$capture" "$where" tcpdump --immediate-mode -U -l -n -i "$dev" "$@" >"$work/$capture" 2>"$work/$capture.err"
 	wait_for 5 grep -q listening "$work/$capture.err" || fail "tcpdump does not start: $(cat "$work/$capture.err")"
 }
 

@@ -80,7 +80,7 @@ for suite in cbc gcm; do
 		load 10.1.0.1 10.1.0.2 "-E aes-gcm-16 $gcm" ""
 		sa="\"AES-GCM with 16 octet ICV [RFC4106]\",\"$gcm\",\"NULL\",\"\""
 	fi
-	behind dumper left tcpdump -U -n -i to-right -w "$work/$suite.pcap" esp 2>"$work/dump.err"
+	behind dumper left tcpdump --immediate-mode -U -n -i to-right -w "$work/$suite.pcap" esp 2>"$work/dump.err"
 	wait_for 5 grep -q listening "$work/dump.err"
 	must at left ping -c 1 -p 6b697073 10.1.0.2 >/dev/null
 	sleep 0.3

@@ -35,6 +35,7 @@ const (
 	OutDefault     // no policy, and def_policy is discard
 	OutNoKey       // a required SA is missing
 	OutUnsupported // a protocol of IPsec without a transform
+	OutLocalScope  // multicast or link-local, which cannot be brought to the engine
 	OutFragment    // a fragment whose policy cannot be told
 	SeqOverflow    // the sequence numbers of the SA are used up
 	TooBig         // would not fit a 65,535-byte packet
@@ -75,6 +76,7 @@ var reasons = [numReasons]struct {
 	OutDefault:     {"out-default", OutPolVio, syslog.LOG_WARNING, "$ip output: no policy and def_policy is discard: $flow"},
 	OutNoKey:       {"out-no-key", OutNoSA, syslog.LOG_WARNING, "$ip output: no SA for $proto: $flow"},
 	OutUnsupported: {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
+	OutLocalScope:  {"out-local-scope", OutInval, syslog.LOG_ERR, "$ip output: no protection for multicast and link-local packets: $flow"},
 	OutFragment:    {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
 	SeqOverflow:    {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
 	TooBig:         {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
