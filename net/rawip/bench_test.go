@@ -13,8 +13,8 @@ func BenchmarkVeth(b *testing.B) {
 	for i, name := range []string{"IPv4", "IPv6"} {
 		w := veth[i]
 		b.Run(name, func(b *testing.B) {
-			x, y := newNamespace(b), newNamespace(b)
-			connect(b, x, y, "v0", 8, 1, 2)
+			x, y := newHost(b, "a"), newHost(b, "b")
+			connect(x, y, "v0", 8, 1, 2)
 			s, r := x.sender(b, SenderConfig{}), y.receiver(b, Config{Family: w.family, Proto: wire.ProtoESP})
 			received := make(chan int)
 			go func() {
@@ -52,7 +52,7 @@ func BenchmarkVeth(b *testing.B) {
 }
 
 func BenchmarkMTU(b *testing.B) {
-	n := newNamespace(b)
+	n := newHost(b, "a")
 	s := n.sender(b, SenderConfig{})
 	to := esp("::1", "::1", 1, 100)
 	dst := wire.IPv6(to.Bytes()).Dst()

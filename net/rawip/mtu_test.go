@@ -14,12 +14,10 @@ import (
 )
 
 func TestMTU(t *testing.T) {
-	a, b := newNamespace(t), newNamespace(t)
-	connect(t, a, b, "v0", 8, 1, 2)
-	a.run(t,
-		"ip route add 203.0.113.1/32 via 10.0.8.2 mtu 1300", "ip -6 route add 2001:db8::1/128 via fd08::2 mtu 1300",
-		"ip route add 203.0.113.2/32 via 10.0.8.2", "ip -6 route add 2001:db8::2/128 via fd08::2",
-	)
+	a, b := newHost(t, "a"), newHost(t, "b")
+	connect(a, b, "v0", 8, 1, 2)
+	a.Sh("ip route add 203.0.113.1/32 via 10.0.8.2 mtu 1300; ip -6 route add 2001:db8::1/128 via fd08::2 mtu 1300")
+	a.Sh("ip route add 203.0.113.2/32 via 10.0.8.2; ip -6 route add 2001:db8::2/128 via fd08::2")
 	s := a.sender(t, SenderConfig{})
 	for range 2 { // the second answers come from memory
 		for address, want := range map[string]int{
@@ -40,13 +38,13 @@ func TestMTU(t *testing.T) {
 
 // An answer is used again for a second, unless a packet shows that it is wrong.
 func TestMTUIsRemembered(t *testing.T) {
-	a, b := newNamespace(t), newNamespace(t)
-	connect(t, a, b, "v0", 8, 1, 2)
+	a, b := newHost(t, "a"), newHost(t, "b")
+	connect(a, b, "v0", 8, 1, 2)
 	s := a.sender(t, SenderConfig{})
 	mtu := 1500
 	change := func(to int) {
 		mtu = to
-		a.run(t, "ip link set v0 mtu "+strconv.Itoa(mtu))
+		a.Sh("ip link set v0 mtu " + strconv.Itoa(mtu))
 	}
 	for _, w := range veth {
 		to := netip.MustParseAddr(w.dst)
@@ -61,7 +59,7 @@ func TestMTUIsRemembered(t *testing.T) {
 			if got := s.MTU(to); got != before {
 				t.Errorf("%s: %d within a second, want %d", to, got, before)
 			}
-			time.Sleep(1)
+			time.Sleep(1 * time.Nanosecond)
 			if got := s.MTU(to); got != mtu {
 				t.Errorf("%s: %d after a second, want %d", to, got, mtu)
 			}
@@ -77,7 +75,7 @@ func TestMTUIsRemembered(t *testing.T) {
 }
 
 func TestMTUMemoryIsBounded(t *testing.T) {
-	n := newNamespace(t)
+	n := newHost(t, "a")
 	s := n.sender(t, SenderConfig{})
 	for i := range maxRoutes + 10 {
 		s.MTU(netip.AddrFrom4([4]byte{127, 0, byte(i >> 8), byte(i)}))
@@ -94,14 +92,14 @@ func TestMTUMemoryIsBounded(t *testing.T) {
 //
 //	a ──1500── r ──1400── b
 func TestPathMTU(t *testing.T) {
-	a, r, b := newNamespace(t), newNamespace(t), newNamespace(t)
-	r.run(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
-	connect(t, a, r, "v0", 8, 1, 2)
-	connect(t, r, b, "v1", 9, 1, 2)
-	a.run(t, "ip route add default via 10.0.8.2", "ip -6 route add default via fd08::2")
-	b.run(t, "ip route add default via 10.0.9.1", "ip -6 route add default via fd09::1")
-	a.run(t, "ping -c 1 -w 10 10.0.9.2", "ping -c 1 -w 10 fd09::2")
-	r.run(t, "ip link set v1 mtu 1400")
+	a, r, b := newHost(t, "a"), newHost(t, "r"), newHost(t, "b")
+	r.Sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+	connect(a, r, "v0", 8, 1, 2)
+	connect(r, b, "v1", 9, 1, 2)
+	a.Sh("ip route add default via 10.0.8.2; ip -6 route add default via fd08::2")
+	b.Sh("ip route add default via 10.0.9.1; ip -6 route add default via fd09::1")
+	a.Sh("ping -c 1 -w 10 10.0.9.2; ping -c 1 -w 10 fd09::2")
+	r.Sh("ip link set v1 mtu 1400")
 	s := a.sender(t, SenderConfig{Mark: 0x40000000})
 	for _, w := range []way{{unix.AF_INET, "10.0.8.1", "10.0.9.2"}, {unix.AF_INET6, "fd08::1", "fd09::2"}} {
 		near := a.receiver(t, Config{Family: w.family, Proto: wire.ProtoESP, Mark: 0x40000000})
@@ -117,7 +115,7 @@ func TestPathMTU(t *testing.T) {
 		// The second packet follows the first through the same queues: when it is there, the router has answered.
 		send(t, s, big, esp(w.src, w.dst, 2, 1400))
 		receive(t, far, 1)[0].Free()
-		a.run(t, "ping -c 1 -w 10 "+w.dst)
+		a.Sh("ping -c 1 -w 10 " + w.dst)
 		s.routes.forget(to)
 		if got := s.MTU(to); got != 1400 {
 			t.Errorf("%s: MTU %d, want 1400", to, got)

@@ -13,8 +13,8 @@ func TestTcpdump(t *testing.T) {
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		t.Skip("tcpdump is not installed")
 	}
-	a, b := newNamespace(t), newNamespace(t)
-	connect(t, a, b, "v0", 8, 1, 2)
+	a, b := newHost(t, "a"), newHost(t, "b")
+	connect(a, b, "v0", 8, 1, 2)
 	cmd := exec.Command("tcpdump", "-l", "-n", "-v", "-c", "2", "-i", "v0", "esp")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -24,7 +24,7 @@ func TestTcpdump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.do(t, cmd.Start)
+	b.Do(cmd.Start)
 	t.Cleanup(func() { cmd.Process.Kill() })
 	lines := bufio.NewScanner(said)
 	for lines.Scan() && !strings.Contains(lines.Text(), "listening on") {

@@ -23,7 +23,7 @@ import (
 //
 //	10.9.0.1, fd09::1 ── enc0 ──(segments)── enc0 ── 10.9.0.2, fd09::2
 type pair struct {
-	a, b     *namespace
+	a, b     host
 	da, db   *Device
 	segments atomic.Int64 // from a to b
 	largest  atomic.Int64
@@ -31,11 +31,11 @@ type pair struct {
 
 func newPair(t testing.TB) *pair {
 	t.Helper()
-	p := &pair{a: newNamespace(t), b: newNamespace(t)}
+	p := &pair{a: newHost(t, "a"), b: newHost(t, "b")}
 	p.da = p.a.open(t, Config{Name: "enc0", MTU: 1400})
 	p.db = p.b.open(t, Config{Name: "enc0", MTU: 1400})
-	p.a.run(t, "ip addr add 10.9.0.1/24 dev enc0", "ip -6 addr add fd09::1/64 dev enc0 nodad")
-	p.b.run(t, "ip addr add 10.9.0.2/24 dev enc0", "ip -6 addr add fd09::2/64 dev enc0 nodad")
+	p.a.Sh("ip addr add 10.9.0.1/24 dev enc0; ip -6 addr add fd09::1/64 dev enc0 nodad")
+	p.b.Sh("ip addr add 10.9.0.2/24 dev enc0; ip -6 addr add fd09::2/64 dev enc0 nodad")
 	done := make(chan error, 2)
 	go func() { done <- p.pump(p.da, p.db, true) }()
 	go func() { done <- p.pump(p.db, p.da, false) }()
@@ -81,8 +81,8 @@ func TestStream(t *testing.T) {
 				t.Errorf("sent %x, received %x", sent, received)
 			}
 			segments := int(p.segments.Load())
-			_, handed := p.a.counters(t, "enc0")
-			taken, _ := p.b.counters(t, "enc0")
+			_, handed := p.a.counters("enc0")
+			taken, _ := p.b.counters("enc0")
 			t.Logf("%d packets from the kernel, %d segments of up to %d bytes, %d packets to the kernel", handed, segments, p.largest.Load(), taken)
 			if p.largest.Load() > 1400 {
 				t.Errorf("a segment of %d bytes, MTU 1400", p.largest.Load())
@@ -90,7 +90,7 @@ func TestStream(t *testing.T) {
 			if segments < size/1400 || handed*4 > segments || taken*4 > segments {
 				t.Error("hardly anything was cut or joined")
 			}
-			p.b.do(t, noChecksumErrors)
+			p.b.Do(noChecksumErrors)
 			if n := p.da.Malformed(); n != 0 {
 				t.Errorf("%d malformed packets", n)
 			}
@@ -100,7 +100,7 @@ func TestStream(t *testing.T) {
 
 func (p *pair) stream(t testing.TB, address string, size int) (sent, received [32]byte) {
 	var l net.Listener
-	p.b.do(t, func() (err error) {
+	p.b.Do(func() (err error) {
 		l, err = net.Listen("tcp", net.JoinHostPort(address, "7000"))
 		return err
 	})
@@ -117,7 +117,7 @@ func (p *pair) stream(t testing.TB, address string, size int) (sent, received [3
 		result <- err
 	}()
 	var c net.Conn
-	p.a.do(t, func() (err error) {
+	p.a.Do(func() (err error) {
 		c, err = net.DialTimeout("tcp", net.JoinHostPort(address, "7000"), 10*time.Second)
 		return err
 	})
@@ -172,13 +172,13 @@ func TestDatagrams(t *testing.T) {
 			p.stream(t, address, 1<<20) // TCP tries until the addresses are ready
 			to := net.JoinHostPort(address, "7000")
 			var in net.PacketConn
-			p.b.do(t, func() (err error) {
+			p.b.Do(func() (err error) {
 				in, err = net.ListenPacket("udp", to)
 				return err
 			})
 			defer in.Close()
 			var out net.Conn
-			p.a.do(t, func() (err error) {
+			p.a.Do(func() (err error) {
 				out, err = net.Dial("udp", to)
 				return err
 			})
@@ -190,8 +190,8 @@ func TestDatagrams(t *testing.T) {
 			if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, 1000) }); e != nil || err != nil {
 				t.Skipf("the kernel has no UDP segmentation: %v, %v", e, err)
 			}
-			_, handedBefore := p.a.counters(t, "enc0")
-			takenBefore, _ := p.b.counters(t, "enc0")
+			_, handedBefore := p.a.counters("enc0")
+			takenBefore, _ := p.b.counters("enc0")
 			sent := pattern(5, 20*1000+1)
 			if _, err := out.Write(sent); err != nil {
 				t.Fatal(err)
@@ -212,10 +212,10 @@ func TestDatagrams(t *testing.T) {
 			if !bytes.Equal(received, sent) {
 				t.Error("the datagrams hold something else")
 			}
-			p.b.do(t, noChecksumErrors)
+			p.b.Do(noChecksumErrors)
 			if p.db.out.merge.udp {
-				_, handed := p.a.counters(t, "enc0")
-				taken, _ := p.b.counters(t, "enc0")
+				_, handed := p.a.counters("enc0")
+				taken, _ := p.b.counters("enc0")
 				if handed, taken = handed-handedBefore, taken-takenBefore; handed >= 21 || taken >= 21 {
 					t.Errorf("the kernels saw %d and %d packets", handed, taken)
 				}
@@ -252,12 +252,12 @@ func drain(d *Device) error {
 }
 
 func TestClose(t *testing.T) {
-	n := newNamespace(t)
+	n := newHost(t, "a")
 	d := n.open(t, Config{Name: "enc0", MTU: 65535})
 	if d.Name() != "enc0" {
 		t.Errorf("called %s", d.Name())
 	}
-	n.do(t, func() error {
+	n.Do(func() error {
 		i, err := net.InterfaceByName("enc0")
 		if err == nil && (i.MTU != 65535 || i.Flags&net.FlagUp == 0) {
 			err = fmt.Errorf("%+v", i)
@@ -287,7 +287,7 @@ func TestClose(t *testing.T) {
 	if n, err := d.ReadBatch(bufs); n != 0 || err != net.ErrClosed {
 		t.Errorf("ReadBatch: %d, %v", n, err)
 	}
-	n.do(t, func() error {
+	n.Do(func() error {
 		if _, err := net.InterfaceByName("enc0"); err == nil {
 			return errors.New("enc0 outlived its device")
 		}
@@ -296,12 +296,12 @@ func TestClose(t *testing.T) {
 }
 
 func TestDeviceDisappears(t *testing.T) {
-	n := newNamespace(t)
+	n := newHost(t, "a")
 	d := n.open(t, Config{Name: "enc0"})
 	result := make(chan error)
 	go func() { result <- drain(d) }()
 	waitUntilBlocked()
-	n.run(t, "ip link del enc0")
+	n.Sh("ip link del enc0")
 	for range 2 {
 		if err := <-result; !errors.Is(err, unix.EBADFD) || !strings.Contains(err.Error(), "enc0 is gone") {
 			t.Errorf("ReadBatch: %v", err)
@@ -314,79 +314,13 @@ func TestDeviceDisappears(t *testing.T) {
 	}
 }
 
-func TestOpenErrors(t *testing.T) {
-	n := newNamespace(t)
-	n.open(t, Config{Name: "enc0"})
-	n.run(t, "ip link add veth9 type veth peer name veth8")
-	refused := errors.New("refused")
-	for _, c := range []struct {
-		name   string
-		config Config
-		want   string
-	}{
-		{"taken", Config{Name: "enc0"}, "cannot make interface enc0: the name is taken: device or resource busy"},
-		{"taken by something else", Config{Name: "veth9"}, "cannot make interface veth9: the name is taken: device or resource busy"},
-		{"no queue of ours", Config{Name: "veth9", MultiQueue: true}, "cannot make interface veth9: the name is taken: invalid argument"},
-		{"long", Config{Name: "a-name-of-16-byt"}, `"a-name-of-16-byt" cannot be the name of an interface: invalid argument`},
-		{"MTU", Config{Name: "enc1", MTU: 65536}, "cannot set the MTU of enc1 to 65536: invalid argument"},
-		{"Prepare", Config{Name: "enc1", Prepare: func(string) error { return refused }}, "refused"},
-	} {
-		n.do(t, func() error {
-			if d, err := Open(c.config); err == nil {
-				d.Close()
-				t.Errorf("%s: no error", c.name)
-			} else if err.Error() != c.want {
-				t.Errorf("%s: %q, want %q", c.name, err, c.want)
-			}
-			return nil
-		})
-	}
-	n.do(t, func() error {
-		// The thread has a mount namespace of its own.
-		if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
-			return err
-		}
-		if err := unix.Mount("tmpfs", "/dev/net", "tmpfs", 0, ""); err != nil {
-			return err
-		}
-		if _, err := Open(Config{Name: "enc2"}); err == nil || err.Error() != "no /dev/net/tun: no such file or directory" {
-			t.Errorf("without /dev/net/tun: %v", err)
-		}
-		return nil
-	})
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		t.Errorf("the test hid /dev/net/tun from everybody: %v", err)
-	}
-}
-
-// Prepare sees an interface that is there, has its MTU, and is down.
-func TestPrepare(t *testing.T) {
-	n := newNamespace(t)
-	n.open(t, Config{Name: "enc0", MTU: 9000, Prepare: func(name string) error {
-		i, err := net.InterfaceByName(name)
-		if err == nil && (i.MTU != 9000 || i.Flags&net.FlagUp != 0) {
-			err = fmt.Errorf("%+v", i)
-		}
-		return err
-	}})
-}
-
-func TestMultiQueue(t *testing.T) {
-	n := newNamespace(t)
-	one := n.open(t, Config{Name: "enc0", MultiQueue: true})
-	two := n.open(t, Config{Name: "enc0", MultiQueue: true})
-	one.Close()
-	n.run(t, "ip link show enc0 up")
-	two.Close()
-}
-
 // One device, there and back, without an allocation.
 func TestDeviceAllocatesNothing(t *testing.T) {
-	n := newNamespace(t)
+	n := newHost(t, "a")
 	d := n.open(t, Config{Name: "enc0", MTU: 1500})
-	n.run(t, "ip -6 addr flush dev enc0", "ip addr add 10.9.0.1/24 dev enc0")
+	n.Sh("ip -6 addr flush dev enc0; ip addr add 10.9.0.1/24 dev enc0")
 	var fd int
-	n.do(t, func() (err error) {
+	n.Do(func() (err error) {
 		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
 			err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte{10, 9, 0, 2}, Port: 9})
 		}

@@ -229,41 +229,6 @@ func TestSplitAllocatesNothing(t *testing.T) {
 	}
 }
 
-func FuzzSplit(f *testing.F) {
-	for v := range 4 {
-		p := packet{v6: v&1 != 0, udp: v&2 != 0, flags: wire.TCPAck, payload: pattern(1, 300)}
-		frame := make([]byte, virtioHeaderLen)
-		h := p.describe(100)
-		h.encode(frame)
-		f.Add(append(frame, p.bytes()...))
-	}
-	f.Fuzz(func(t *testing.T, frame []byte) {
-		if len(frame) < virtioHeaderLen {
-			return
-		}
-		var h virtioHeader
-		h.decode(frame)
-		segments, err := split(h, frame[virtioHeaderLen:])
-		if err != nil || h.gso == gsoNone {
-			return
-		}
-		payload := 0
-		for _, b := range segments {
-			var p wire.Packet
-			if err := wire.Parse(b, &p); err != nil {
-				t.Fatalf("%x: %v", b, err)
-			}
-			if p.Len != len(b) || !wire.TransportChecksumOK(b, &p) {
-				t.Fatalf("%x: length %d of %d or a bad checksum", b, p.Len, len(b))
-			}
-			payload += len(b) - p.Header
-		}
-		if payload < len(segments) {
-			t.Fatalf("%d segments of %d bytes", len(segments), payload)
-		}
-	})
-}
-
 func BenchmarkSplit(b *testing.B) {
 	p := data(1, 45*1400)
 	packet := p.bare()
