@@ -23,7 +23,7 @@ func (p *Params) header() headerKey {
 // header is a set of SAs among which packets choose. All of it is guarded by DB.mu.
 type header struct {
 	headerKey
-	choice           // what is published
+	lists
 	sas    list.List // of *SA, oldest first
 	at     *list.Element
 	places []place
@@ -75,9 +75,10 @@ func (db *DB) headerLocked(k headerKey) *header {
 
 // publishLocked shows a header to packets wherever it is the newest.
 func (db *DB) publishLocked(h *header) {
+	c := h.choice()
 	for _, p := range h.places {
 		if db.chains[p.key].Front() == p.at {
-			db.outbound.Set(p.key, h.choice)
+			db.outbound.Set(p.key, c)
 		}
 	}
 }
@@ -93,7 +94,7 @@ func (db *DB) dropLocked(h *header) {
 			delete(db.chains, p.key)
 			db.outbound.Delete(p.key)
 		case first:
-			db.outbound.Set(p.key, next.Value.(*header).choice)
+			db.outbound.Set(p.key, next.Value.(*header).choice())
 		}
 	}
 	delete(db.headers, h.headerKey)

@@ -82,20 +82,41 @@ func (db *DB) Outbound(proto uint8, mode pfkey.Mode, reqid uint32, src, dst neti
 	}
 }
 
-func (db *DB) pick(c *choice) *SA {
-	if db.cfg.PreferOld() {
-		return c.oldest()
-	}
-	return c.newest()
-}
-
-// choice is the part of a header that packets see. The slices are never changed below their lengths.
+// choice is what packets see of a header: of most there is one SA to choose from.
 type choice struct {
-	dying, mature []*SA // in the order of their making
+	only *SA
+	many *lists // when there are more, or none
 }
 
-func (c *choice) oldest() *SA {
-	for _, list := range [...][]*SA{c.dying, c.mature} {
+// lists are the usable SAs of a header, in the order of their making. What is published is never changed below its length.
+type lists struct {
+	dying, mature []*SA
+}
+
+func (db *DB) pick(c *choice) *SA {
+	switch {
+	case c.only == nil && db.cfg.PreferOld():
+		return c.many.oldest()
+	case c.only == nil:
+		return c.many.newest()
+	case c.only.Usable():
+		return c.only
+	}
+	return nil
+}
+
+func (l *lists) choice() choice {
+	switch {
+	case len(l.dying) == 1 && len(l.mature) == 0:
+		return choice{only: l.dying[0]}
+	case len(l.dying) == 0 && len(l.mature) == 1:
+		return choice{only: l.mature[0]}
+	}
+	return choice{many: &lists{l.dying, l.mature}}
+}
+
+func (l *lists) oldest() *SA {
+	for _, list := range [...][]*SA{l.dying, l.mature} {
 		for _, sa := range list {
 			if sa.Usable() {
 				return sa
@@ -106,10 +127,10 @@ func (c *choice) oldest() *SA {
 }
 
 // newest looks at states, since a mature SA may be dying by now.
-func (c *choice) newest() *SA {
+func (l *lists) newest() *SA {
 	var dying *SA
-	for i := len(c.mature) - 1; i >= 0; i-- {
-		switch sa := c.mature[i]; sa.State() {
+	for i := len(l.mature) - 1; i >= 0; i-- {
+		switch sa := l.mature[i]; sa.State() {
 		case pfkey.Mature:
 			return sa
 		case pfkey.Dying:
@@ -121,8 +142,8 @@ func (c *choice) newest() *SA {
 	if dying != nil {
 		return dying
 	}
-	for i := len(c.dying) - 1; i >= 0; i-- {
-		if sa := c.dying[i]; sa.Usable() {
+	for i := len(l.dying) - 1; i >= 0; i-- {
+		if sa := l.dying[i]; sa.Usable() {
 			return sa
 		}
 	}

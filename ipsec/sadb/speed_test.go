@@ -21,7 +21,9 @@ var saSets = []struct {
 	{"reqids", pfkey.ModeTunnel, func(i int) (netip.Addr, netip.Addr, uint32) { return left, right, uint32(i + 1) }},
 }
 
-func host(i int) netip.Addr { return netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}) }
+func host(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})
+}
 
 func host6(i int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x20, 1, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
