@@ -25,6 +25,7 @@ const (
 // Error is what can be wrong with a policy string, in the words of libipsec.
 type Error string
 
+// Error implements error.
 func (e Error) Error() string { return string(e) }
 
 // Errors that Parse wraps, adding the words that are wrong.
