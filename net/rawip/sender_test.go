@@ -184,3 +184,21 @@ func TestLinkLocal(t *testing.T) {
 	}
 	send(t, s, esp("fd08::1", "fe80::99", 9, 100)) // goes where the route says
 }
+
+// On a kernel without IPv6 the other family works.
+func TestWithoutIPv6(t *testing.T) {
+	n := newHost(t, "a")
+	s := n.sender(t, SenderConfig{})
+	ip6, fd6 := s.ip6, s.routes.fd6
+	s.ip6, s.routes.fd6 = nil, -1
+	defer func() { s.ip6, s.routes.fd6 = ip6, fd6 }()
+	r := n.receiver(t, Config{Family: unix.AF_INET, Proto: wire.ProtoESP})
+	failed, err := s.WriteBatch([]*mbuf.Buf{esp("::1", "::1", 1, 100), esp("127.0.0.1", "127.0.0.1", 1, 100)})
+	if failed != 1 || err != unix.EAFNOSUPPORT {
+		t.Errorf("%d failed, %v; want 1, EAFNOSUPPORT", failed, err)
+	}
+	receive(t, r, 1)[0].Free()
+	if got := s.MTU(netip.MustParseAddr("2001:db8::1")); got != wire.MaxPacket {
+		t.Errorf("MTU %d of an IPv6 address", got)
+	}
+}
