@@ -118,12 +118,15 @@ func TestPathMTU(t *testing.T) {
 		if got := s.MTU(to); got != 1500 {
 			t.Fatalf("%s: MTU %d before, want 1500", to, got)
 		}
-		big := esp(w.src, w.dst, 1, 1500)
-		if w.family == unix.AF_INET {
-			wire.IPv4(big.Bytes()).SetDF(true)
+		big := func(seq uint32) *mbuf.Buf {
+			m := esp(w.src, w.dst, seq, 1500)
+			if w.family == unix.AF_INET {
+				wire.IPv4(m.Bytes()).SetDF(true)
+			}
+			return m
 		}
 		// The second packet follows the first through the same queues: when it is there, the router has answered.
-		send(t, s, big, esp(w.src, w.dst, 2, 1400))
+		send(t, s, big(1), esp(w.src, w.dst, 2, 1400))
 		receive(t, far, 1)[0].Free()
 		a.Sh("ping -c 1 -w 10 " + w.dst)
 		s.routes.forget(to)
@@ -136,7 +139,14 @@ func TestPathMTU(t *testing.T) {
 		if err := <-arrived; err != nil {
 			t.Errorf("the receiver got %v", err)
 		}
+		if err := near.conn.Control(func(fd uintptr) {
+			if _, _, _, _, err := unix.Recvmsg(int(fd), nil, nil, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); err != unix.EAGAIN {
+				t.Errorf("%s: a report is left in the receiver's queue (%v)", to, err)
+			}
+		}); err != nil {
+			t.Error(err)
+		}
 		// What MTU knows does not keep the socket from sending larger packets.
-		send(t, s, esp(w.src, w.dst, 3, 1500))
+		send(t, s, big(3))
 	}
 }
