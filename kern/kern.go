@@ -14,6 +14,7 @@ import (
 	"log/syslog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -54,10 +55,11 @@ type Kernel struct {
 	Key    *key.Engine
 	Log    *klog.Logger
 
-	netns string
-	undo  []func() error // what Shutdown does, last first
-	done  sync.WaitGroup // the loops
-	fail  chan error     // of loops that ended by themselves
+	netns  string
+	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
+	undo   []func() error // what Shutdown does, last first
+	done   sync.WaitGroup // the loops
+	fail   chan error     // of loops that ended by themselves
 }
 
 // New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
@@ -109,10 +111,12 @@ type Config struct {
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
-// was made is taken away again.
+// was made is taken away again; a namespace that a dead kernel left closed stays closed.
 func (k *Kernel) Boot(cfg Config) error {
-	k.netns = cfg.Netns
-	err := ns.Do(cfg.Netns, k.attach)
+	err := k.enter(cfg.Netns)
+	if err == nil {
+		err = k.inside(k.attach)()
+	}
 	if err == nil {
 		err = k.listen(cfg.Socket)
 	}
@@ -122,14 +126,35 @@ func (k *Kernel) Boot(cfg Config) error {
 	return nil
 }
 
+// enter holds the network namespace open, so that Shutdown finds it also when its name is gone.
+func (k *Kernel) enter(name string) error {
+	if name == "" {
+		return nil
+	}
+	path, err := ns.Path(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("no network namespace %s: %w", name, err)
+	}
+	k.atShutdown(f.Close)
+	k.netns = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	return nil
+}
+
 // attach runs inside the network namespace.
-func (k *Kernel) attach() error {
+func (k *Kernel) attach() (err error) {
+	if k.closed, err = nft.Present(); err != nil {
+		return err
+	}
 	device, err := tun.Open(tun.Config{Name: Device, MTU: wire.MaxPacket, Prepare: route.Prepare})
 	if err != nil {
 		return err
 	}
 	k.atShutdown(device.Close)
-	k.atShutdown(k.inside(route.Remove))
+	k.atShutdown(k.inside(k.removeRoutes))
 	_, err = route.Install(route.Config{
 		Device: Device, Divert: nft.MarkDivert, Return: nft.MarkReturn, Forward: nft.MarkForward,
 	})
@@ -174,12 +199,20 @@ func (k *Kernel) attach() error {
 	return k.divert()
 }
 
+func (k *Kernel) removeRoutes() error {
+	if k.closed {
+		return nil
+	}
+	return route.Remove()
+}
+
 // divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
 func (k *Kernel) divert() error {
 	table, err := nft.Install(nft.Config{Device: Device, Queue: Queue, Selectors: k.selectors()})
 	if err != nil {
 		return err
 	}
+	k.closed = false
 	k.atShutdown(table.Remove)
 	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
 	syncer := nft.NewSyncer(table, report)
@@ -261,7 +294,8 @@ func (k *Kernel) loop(f func() error) {
 	})
 }
 
-// Failed yields the error of a loop that ended by itself; packets are no longer served then.
+// Failed yields the error of a loop that ended by itself. Packets are no longer served then; a process that ends without
+// Shutdown leaves the namespace closed, as if it had been killed.
 func (k *Kernel) Failed() <-chan error { return k.fail }
 
 // inside makes f run in the network namespace.

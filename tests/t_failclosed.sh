@@ -45,3 +45,37 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	must "$BIN/kipsecd" -netns "$tag-left" -cleanup
 	must at left ping -c 1 -W 2 "$b" >/dev/null
 done
+
+step "a start that fails does not open what a dead daemon left closed"
+{ transport_keys 10.1.0.1 10.1.0.2; require 10.1.0.1 10.1.0.2; } >"$work/left.conf"
+daemon left -f "$work/left.conf"
+run kill -9 "$(pid left)"
+gone "$(pid left)" || :
+sniff right to-left wire "host 10.1.0.1 and $clear"
+printf 'nonsense;\n' >"$work/bad.conf"
+refuse "$BIN/kipsecd" -netns "$tag-left" -f "$work/bad.conf" 2>"$work/err"
+at left ip link add enc0 type veth peer name enc1
+refuse "$BIN/kipsecd" -netns "$tag-left" -f "$work/left.conf" 2>"$work/err"
+contains "a taken device" "$work/err" "enc0"
+refuse at left ping -c 2 -i 0.2 -W 1 10.1.0.2 >/dev/null 2>&1
+at left ip link del enc0
+
+step "nor does one that loses its device"
+daemon left -f "$work/left.conf"
+at left ip link del enc0
+gone "$(pid left)" || fail "the daemon goes on without its device"
+refuse at left ping -c 2 -i 0.2 -W 1 10.1.0.2 >/dev/null 2>&1
+sniffed wire
+lacks "from left" "$work/wire" "10.1.0.1 > "
+must "$BIN/kipsecd" -netns "$tag-left" -cleanup
+must at left ping -c 1 -W 1 10.1.0.2 >/dev/null
+
+step "a namespace whose name is gone is left in order"
+daemon left
+ip netns exec "$tag-left" sleep 30 &
+background="$background $!"
+sleep 0.2
+ip netns del "$tag-left"
+kill "$(pid left)"
+gone "$(pid left)" || fail "kipsecd does not stop"
+equal "what it said" "$(wc -l <"$work/left.log")" 1

@@ -128,7 +128,7 @@ func (o *options) namespace() (run.Netns, error) {
 // serve runs the daemon until a signal.
 func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 
 	owner, err := run.Create(o.name, netns)
 	if err != nil {
@@ -151,16 +151,15 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey()}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, kernel.Shutdown()) }()
 
 	fmt.Fprintf(out, "kipsecd: %s is ready, variables in %s\n", owner.Name, dir)
 	notify("READY=1")
-	defer notify("STOPPING=1")
 	select {
 	case <-signals:
-		return nil
+		notify("STOPPING=1")
+		return kernel.Shutdown()
 	case err := <-kernel.Failed():
-		return err
+		return fmt.Errorf("%w (what was protected stays closed until kipsecd is back, or kipsecd -cleanup)", err)
 	}
 }
 

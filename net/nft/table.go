@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -208,6 +209,20 @@ func Remove() error {
 		return err
 	}
 	return ignoreUnsupported(remove(c, []family{ip4}, TableName, guardName)) // a kernel without IPv6
+}
+
+// Present says whether the network namespace of the calling thread has the rules of a kipsec, dead or alive.
+func Present() (bool, error) {
+	c, err := openConn()
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	tables, err := c.nl.ListTables()
+	if err != nil {
+		return false, explain(err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
 }
 
 func remove(c *conn, families []family, names ...string) error {
