@@ -59,9 +59,9 @@ type half struct {
 	sent         int // of them, sent or given up
 
 	// Of the batch in progress.
-	waiting bool // the socket was full, so there is a deadline
-	failed  int
-	err     error
+	patience time.Duration // how long it may still wait for a full socket
+	failed   int
+	err      error
 }
 
 // OpenSender makes the sockets in the network namespace of the calling thread.
@@ -84,7 +84,9 @@ func OpenSender(c SenderConfig) (*Sender, error) {
 }
 
 func (s *Sender) open(family int) (*half, error) {
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	// A blocking socket, so that the runtime does not watch it: the kernel would report to epoll for each packet that has
+	// left, at a cost of some 5 % of a stream.
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a raw socket to send: %w", err)
 	}
@@ -97,7 +99,7 @@ func (s *Sender) open(family int) (*half, error) {
 		h.file.Close()
 		return nil, err
 	}
-	h.sendFunc = h.send
+	h.sendFunc, h.patience = h.send, patience
 	for i := range h.messages {
 		m := &h.messages[i].Hdr
 		m.Name, m.Namelen = nameOf(&h.names4[i]), unix.SizeofSockaddrInet4
@@ -180,10 +182,7 @@ func (s *Sender) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
 		if h.failed > 0 {
 			failed, err = failed+h.failed, h.err
 		}
-		if h.waiting {
-			_ = h.file.SetWriteDeadline(time.Time{}) // fails only when closed
-		}
-		h.waiting, h.failed, h.err = false, 0, nil
+		h.patience, h.failed, h.err = patience, 0, nil
 	}
 	for _, b := range bufs {
 		b.Free()
@@ -251,16 +250,16 @@ func (h *half) flush() {
 		switch {
 		case h.sender.closed.Load():
 			h.err = net.ErrClosed
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			h.err = unix.EAGAIN
-		default:
+		case err != nil:
 			h.err = err
+		default:
+			h.err = unix.EAGAIN
 		}
 	}
 	h.n = 0
 }
 
-// send sends from the first message that is not yet sent; false says that the socket takes no more for now.
+// send sends what is queued. It ends early when the socket stays full. The result is for RawConn: do not call again.
 func (h *half) send(fd uintptr) bool {
 	for h.sent < h.n {
 		n, errno := transfer(unix.SYS_SENDMMSG, fd, h.messages[h.sent:h.n])
@@ -269,16 +268,23 @@ func (h *half) send(fd uintptr) bool {
 			h.sent += n
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if !h.waiting {
-				h.waiting = true
-				_ = h.file.SetWriteDeadline(time.Now().Add(patience)) // fails only when closed; then the wait ends too
+			if !h.wait(fd) {
+				return true
 			}
-			return false
 		default:
 			h.giveUp(errno)
 		}
 	}
 	return true
+}
+
+// wait waits until the socket takes more, as long as the batch has patience.
+func (h *half) wait(fd uintptr) bool {
+	start := time.Now()
+	poll := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	_, err := unix.Poll(poll[:], int(h.patience.Milliseconds()))
+	h.patience -= time.Since(start)
+	return (err == nil || err == unix.EINTR) && h.patience > 0 && !h.sender.closed.Load()
 }
 
 // giveUp goes over the first message that is not yet sent, because of errno.
