@@ -104,14 +104,14 @@ func (e *Engine) drop(why stats.Reason, p *wire.Packet, proto uint8, sa *sadb.SA
 	return Verdict{Action: Drop, Why: why}
 }
 
-// WireFailed counts packets that passed the engine and that the wire did not take.
-func (e *Engine) WireFailed(packets int, err error) {
+// WireFailed counts packets of an IP version that passed the engine and that the wire did not take.
+func (e *Engine) WireFailed(version, packets int, err error) {
 	why := stats.OutWire
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
 		why = stats.NoRoute
 	}
 	for range packets {
-		e.V4.Count(why.Field())
+		e.family(version).Count(why.Field())
 	}
 	e.Log.Printf(why.Level(), "%s: %v", why, err)
 }

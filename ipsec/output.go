@@ -149,7 +149,7 @@ func (e *Engine) outboundSA(r *spd.Request, src, dst netip.Addr) *sadb.SA {
 // sizes checks the packet against the largest IP packet and, for TCP, against the way's MTU. What is too large for
 // the way is fragmented after encapsulation by whoever sends it; TCP is told instead, because it can do better.
 func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool) {
-	if largest := e.fit(p, steps, wire.MaxPacket); b.Len() > largest {
+	if largest := e.fit(p, steps, mbuf.MaxSize); b.Len() > largest {
 		if steps[0].tunnel && largest >= minSplit && !(p.Version == 4 && p.DF) {
 			return Verdict{Action: Split, MTU: largest}, false
 		}
@@ -202,15 +202,19 @@ func segment(packet, version int) uint16 {
 	return uint16(min(max(packet-headers, minSplit-headers), 0xffff))
 }
 
-// fit is the largest packet that the steps turn into one of at most mtu bytes. It walks from the outside inwards.
+// fit is the largest packet that the steps turn into one of at most mtu bytes, with no packet on the way larger than its
+// family allows. It walks from the outside inwards.
 func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 	room := mtu
 	for i := len(steps) - 1; i >= 0; i-- {
-		header := p.Insert
+		header, version := p.Insert, p.Version
 		for j := 0; j <= i; j++ {
 			if steps[j].tunnel {
-				header = outerHeader(steps[j].sa)
+				header, version = outerHeader(steps[j].sa)
 			}
+		}
+		if version == 4 {
+			room = min(room, wire.MaxPacket)
 		}
 		room = steps[i].xf.maxPayload(steps[i].sa, room-header)
 		if !steps[i].tunnel {

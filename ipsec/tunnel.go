@@ -23,11 +23,12 @@ const (
 // outerTTL is what an outer header starts with: it is constructed, not copied (RFC 4301 §5.1.2.1).
 const outerTTL = 64
 
-func outerHeader(sa *sadb.SA) int {
+// outerHeader is the length and the version of the header that a tunnel SA puts in front.
+func outerHeader(sa *sadb.SA) (header, version int) {
 	if sa.Dst.Is6() {
-		return wire.IPv6HeaderLen
+		return wire.IPv6HeaderLen, 6
 	}
-	return wire.IPv4HeaderLen
+	return wire.IPv4HeaderLen, 4
 }
 
 // encapsulate puts a tunnel header in front of the packet and makes p describe it (RFC 4301 §5.1.2, KAME
@@ -43,22 +44,22 @@ func (e *Engine) encapsulate(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA) stats.Rea
 	if !sa.Src.IsValid() || sa.Src.Is6() != sa.Dst.Is6() {
 		return stats.OutMalformed
 	}
-	header := outerHeader(sa)
+	header, version := outerHeader(sa)
 	h := b.Prepend(header)
 	if h == nil {
 		return stats.ESPNoRoom
 	}
-	*p = wire.Packet{Header: header, Insert: header, Next: inner, Proto: inner, Len: b.Len()}
+	*p = wire.Packet{Version: version, Header: header, Insert: header, Next: inner, Proto: inner, Len: b.Len()}
 	p.Flow.Src, p.Flow.Dst, p.Flow.Proto = sa.Src, sa.Dst, inner
 	if sa.Dst.Is6() {
-		p.Version, p.NextOff = 6, 6
+		p.NextOff = 6
 		wire.EncodeIPv6(h, wire.IPv6Fields{
 			TrafficClass: class, FlowLabel: label, PayloadLength: uint16(min(length, 0xffff)),
 			NextHeader: inner, HopLimit: outerTTL, Src: sa.Src, Dst: sa.Dst,
 		})
 		return stats.OK
 	}
-	p.Version, p.NextOff = 4, 9
+	p.NextOff = 9
 	wire.EncodeIPv4(h, wire.IPv4Fields{
 		TOS: class, TotalLength: uint16(min(length+header, 0xffff)), ID: e.nextID(), DF: df,
 		TTL: outerTTL, Protocol: inner, Src: sa.Src, Dst: sa.Dst,

@@ -5,6 +5,7 @@ import (
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/stats"
+	"kipsec/net/mbuf"
 	"kipsec/net/wire"
 )
 
@@ -141,6 +142,15 @@ func TestSizes(t *testing.T) {
 	v = h.Output(b)
 	if v.Action != Refuse || h.V4.Get(stats.OutInval) != 1 {
 		t.Fatalf("transport: %+v", v)
+	}
+	b.Free()
+
+	// IPv6 counts its length without the header (RFC 8200 §3).
+	h.sa("fd00:1::3", pairs[1].right, 0x1003, pfkey.ModeTransport, 0)
+	h.policy(pfkey.DirOut, "::/0", "::/0", pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+	b = udp("fd00:1::3", pairs[1].right, 65490)
+	if v := h.Output(b); v.Action != Send || b.Len() > mbuf.MaxSize || b.Len() < mbuf.MaxSize-3 {
+		t.Errorf("IPv6: %d bytes, %+v", b.Len(), v)
 	}
 	b.Free()
 	b = udp("10.1.0.3", f.right, v.MTU-28)

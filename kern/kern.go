@@ -11,7 +11,6 @@ package kern
 import (
 	"errors"
 	"fmt"
-	"log/syslog"
 	"net"
 	"net/netip"
 	"os"
@@ -155,10 +154,7 @@ func (k *Kernel) attach() (err error) {
 	}
 	k.atShutdown(device.Close)
 	k.atShutdown(k.inside(k.removeRoutes))
-	_, err = route.Install(route.Config{
-		Device: Device, Divert: nft.MarkDivert, Return: nft.MarkReturn, Forward: nft.MarkForward,
-	})
-	if err != nil {
+	if err := installRoutes(); err != nil {
 		return err
 	}
 	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass})
@@ -197,62 +193,6 @@ func (k *Kernel) attach() (err error) {
 		})
 	})
 	return k.divert()
-}
-
-func (k *Kernel) removeRoutes() error {
-	if k.closed {
-		return nil
-	}
-	return route.Remove()
-}
-
-// divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
-func (k *Kernel) divert() error {
-	table, err := nft.Install(nft.Config{Device: Device, Queue: Queue, Selectors: k.selectors()})
-	if err != nil {
-		return err
-	}
-	k.closed = false
-	k.atShutdown(table.Remove)
-	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
-	syncer := nft.NewSyncer(table, report)
-	changed := func() {
-		if err := syncer.Changed(k.selectors); err != nil {
-			report(err)
-		}
-	}
-	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
-	stop6 := k.Knobs.V6.DefPolicy.Watch(func(_, _ int32) { changed() })
-	k.SPD.OnChange(changed)
-	k.atShutdown(func() error {
-		stop4()
-		stop6()
-		syncer.Close()
-		return nil
-	})
-	k.loop(k.tick())
-	return nil
-}
-
-// selectors is the union of what the policies name; everything of a family whose def_policy is discard.
-func (k *Kernel) selectors() nft.Selectors {
-	sel := nft.Selectors{Out: k.pairs(pfkey.DirOut), In: k.pairs(pfkey.DirIn)}
-	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
-		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {
-			sel.Out = append(sel.Out, nft.Pair{Src: all, Dst: all})
-			sel.In = append(sel.In, nft.Pair{Src: all, Dst: all})
-		}
-	}
-	return sel
-}
-
-func (k *Kernel) pairs(dir pfkey.Dir) []nft.Pair {
-	union := k.SPD.Union(dir)
-	pairs := make([]nft.Pair, len(union))
-	for i, p := range union {
-		pairs[i] = nft.Pair{Src: p.Src, Dst: p.Dst}
-	}
-	return pairs
 }
 
 // tick returns a loop that lets SAs age, once a second, until Shutdown.

@@ -68,22 +68,41 @@ func (p *Path) deliver(bufs []*mbuf.Buf) {
 type outbound struct {
 	path      *Path
 	fragments *frag.Reassembler // of packets that the stack hands over in fragments
-	wire      []*mbuf.Buf       // finished packets of this batch
-	local     []*mbuf.Buf       // ICMP errors of this batch
+
+	// Of the batch in progress.
+	wire4, wire6 []*mbuf.Buf // finished packets
+	local        []*mbuf.Buf // ICMP errors
 }
 
 func (o *outbound) run(bufs []*mbuf.Buf) {
-	o.wire, o.local = o.wire[:0], o.local[:0]
+	o.wire4, o.wire6, o.local = o.wire4[:0], o.wire6[:0], o.local[:0]
 	for _, b := range bufs {
 		o.carry(b, o.path.Engine.Output(b))
 	}
-	if len(o.wire) > 0 {
-		if failed, err := o.path.Wire.WriteBatch(o.wire); failed > 0 {
-			o.path.Engine.WireFailed(failed, err)
-		}
-	}
+	o.transmit(4, o.wire4)
+	o.transmit(6, o.wire6)
 	o.path.deliver(o.local)
 }
+
+func (o *outbound) transmit(version int, bufs []*mbuf.Buf) {
+	if len(bufs) == 0 {
+		return
+	}
+	if failed, err := o.path.Wire.WriteBatch(bufs); failed > 0 {
+		o.path.Engine.WireFailed(version, failed, err)
+	}
+}
+
+// queue puts a packet that fits its way into the batch.
+func (o *outbound) queue(b *mbuf.Buf) {
+	if version(b) == 6 {
+		o.wire6 = append(o.wire6, b)
+	} else {
+		o.wire4 = append(o.wire4, b)
+	}
+}
+
+func version(b *mbuf.Buf) int { return int(b.Bytes()[0] >> 4) }
 
 // carry does with a packet what the verdict says.
 func (o *outbound) carry(b *mbuf.Buf, v ipsec.Verdict) {
@@ -95,7 +114,7 @@ func (o *outbound) carry(b *mbuf.Buf, v ipsec.Verdict) {
 	case ipsec.Split:
 		err := frag.Fragment(b, v.MTU, func(piece *mbuf.Buf) { o.carry(piece, o.path.Engine.Protect(piece, v.Policy)) })
 		if err != nil {
-			o.path.Engine.WireFailed(1, err)
+			o.path.Engine.WireFailed(version(b), 1, err)
 			b.Free()
 		}
 	case ipsec.Reassemble:
@@ -118,23 +137,23 @@ const minimum = 1280
 // sender's wishes that the engine has not already honoured.
 func (o *outbound) send(b *mbuf.Buf, clear bool) {
 	if b.Len() <= minimum {
-		o.wire = append(o.wire, b)
+		o.queue(b)
 		return
 	}
 	mtu := o.path.MTU(destination(b.Bytes()))
 	if b.Len() <= mtu {
-		o.wire = append(o.wire, b)
+		o.queue(b)
 		return
 	}
 	if clear && dontFragment(b.Bytes()) {
 		o.refuse(b, mtu)
 		return
 	}
-	if b.Bytes()[0]>>4 == 4 {
+	if version(b) == 4 {
 		wire.IPv4(b.Bytes()).SetDF(false)
 	}
-	if err := frag.Fragment(b, mtu, func(piece *mbuf.Buf) { o.wire = append(o.wire, piece) }); err != nil {
-		o.path.Engine.WireFailed(1, err)
+	if err := frag.Fragment(b, mtu, o.queue); err != nil {
+		o.path.Engine.WireFailed(version(b), 1, err)
 		b.Free()
 	}
 }

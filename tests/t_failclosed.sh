@@ -70,6 +70,33 @@ lacks "from left" "$work/wire" "10.1.0.1 > "
 must "$BIN/kipsecd" -netns "$tag-left" -cleanup
 must at left ping -c 1 -W 1 10.1.0.2 >/dev/null
 
+step "rules that somebody flushes come back at once, and so do routes when enc0 was down"
+daemon left -f "$work/left.conf"
+sniff right to-left wire "host 10.1.0.1 and $clear"
+at left "$BIN/sysctl" -q -w net.inet.ipsec.debug=1
+must at left nft flush ruleset
+wait_for 3 at left nft list table ip kipsec || fail "the rules are gone"
+must at left ip rule flush
+must at left ip rule add pref 32766 table main
+wait_for 3 sh -c "ip netns exec $tag-left ip rule | grep -q 27497" || fail "the routing rules are gone"
+must at left ip link set enc0 down
+refuse at left ping -c 1 -W 1 10.1.0.2 >/dev/null 2>&1
+must at left ip link set enc0 up
+wait_for 3 sh -c "ip netns exec $tag-left ip route show table 27497 | grep -q enc0" || fail "the route is gone"
+transport_keys 10.1.0.1 10.1.0.2 >"$work/right.conf"
+require 10.1.0.2 10.1.0.1 >>"$work/right.conf"
+daemon right -f "$work/right.conf"
+must at left ping -c 2 -i 0.2 -W 2 10.1.0.2 >/dev/null
+sniffed wire
+lacks "the wire" "$work/wire" "ICMP"
+stop right
+
+step "kill -9 and a new start right away"
+kill -9 "$(pid left)"
+daemon left -f "$work/left.conf"
+kill -9 "$(pid left)"
+must "$BIN/kipsecd" -netns "$tag-left" -cleanup
+
 step "a namespace whose name is gone is left in order"
 daemon left
 ip netns exec "$tag-left" sleep 30 &

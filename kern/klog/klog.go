@@ -20,7 +20,8 @@ const (
 	Burst = 100
 	Rate  = 20
 
-	redial = 5 * time.Second // between two attempts to reach a syslog that is not there
+	redial = 5 * time.Second  // between two attempts to reach a syslog that is not there
+	admit  = 10 * time.Second // between two lines about suppressed ones
 )
 
 // Logger writes lines. Its methods are safe for concurrent use; a nil Logger is silent.
@@ -36,6 +37,7 @@ type Logger struct {
 	tokens     float64   // guarded by mu
 	lastRefill time.Time // guarded by mu
 	suppressed uint64    // guarded by mu
+	admitted   time.Time // guarded by mu; when a line last told of suppressed ones
 }
 
 // New returns a logger whose lines carry tag and pass only while gate returns true.
@@ -57,13 +59,14 @@ func (l *Logger) Printf(level syslog.Priority, format string, args ...any) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.allowLocked(time.Now()) {
+	now := time.Now()
+	if !l.allowLocked(now) {
 		l.suppressed++
 		return
 	}
-	if l.suppressed > 0 {
+	if l.suppressed > 0 && now.Sub(l.admitted) >= admit {
 		n := l.suppressed
-		l.suppressed = 0
+		l.suppressed, l.admitted = 0, now
 		l.writeLocked(syslog.LOG_WARNING, fmt.Sprintf("%d messages suppressed", n))
 	}
 	l.writeLocked(level, fmt.Sprintf(format, args...))

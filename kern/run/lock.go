@@ -1,12 +1,15 @@
 package run
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +20,36 @@ import (
 
 func wholeFile() *unix.Flock_t {
 	return &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+}
+
+// ending is how long a process that was killed may take to let go of its lock.
+const ending = 3 * time.Second
+
+// waitForEnd waits until an instance that is ending has ended. It returns at once when the instance is well.
+func waitForEnd(i Instance) {
+	for until := time.Now().Add(ending); isEnding(i.PID) && alive(i.Dir, i.PID) && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// isEnding says whether a process has been killed, is exiting, or is not there at all.
+func isEnding(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	// Behind the name: state, ppid, pgrp, session, tty, tpgid, flags … and as the 29th field the pending signals (proc(5)).
+	const state, flags, signals = 0, 6, 28
+	const exiting = 0x4 // PF_EXITING
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) <= signals {
+		return false
+	}
+	number := func(i int) uint64 {
+		n, _ := strconv.ParseUint(fields[i], 10, 64) // what is no number has no bits
+		return n
+	}
+	return fields[state] == "Z" || fields[state] == "X" || number(flags)&exiting != 0 || number(signals)>>(unix.SIGKILL-1)&1 != 0
 }
 
 // takeLock opens and locks dir/lock. The error is a *RunningError when a daemon holds it.

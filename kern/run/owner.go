@@ -43,7 +43,11 @@ func Create(name string, id Netns) (*Owner, error) {
 	}
 	defer unlock()
 	for _, other := range List() {
-		if other.Netns == id {
+		if other.Netns != id {
+			continue
+		}
+		waitForEnd(other)
+		if alive(other.Dir, other.PID) {
 			return nil, &RunningError{other.Name, other.PID}
 		}
 	}

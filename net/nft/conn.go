@@ -87,3 +87,22 @@ func explain(err error) error {
 	}
 	return fmt.Errorf("nftables: %w", errno)
 }
+
+// count returns in how many families there is a table of that name.
+func (c *conn) count(name string) (int, error) {
+	if c.nl == nil {
+		return 0, errors.New("nftables: no connection after an error")
+	}
+	tables, err := c.nl.ListTables()
+	if err != nil {
+		c.drop()
+		return 0, explain(err)
+	}
+	n := 0
+	for _, t := range tables {
+		if t.Name == name {
+			n++
+		}
+	}
+	return n, nil
+}

@@ -62,6 +62,29 @@ func (s *Syncer) Changed(get func() Selectors) error {
 	if err := s.widen(); err != nil {
 		return err
 	}
+	s.loosen()
+	return nil
+}
+
+// Restore is told that somebody took the rules away. They are made anew, pick everything at first and become exact after
+// 50 ms of quiet. Get is as for Changed.
+func (s *Syncer) Restore(get func() Selectors) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.get = get
+	if err := s.table.Set(Selectors{}, true); err != nil {
+		return err
+	}
+	s.wide = true
+	s.loosen()
+	return nil
+}
+
+// loosen notes that the rules pick more than they have to, and when to end that. Must hold mu.
+func (s *Syncer) loosen() {
 	now := time.Now()
 	if !s.loose {
 		s.loose, s.since, s.recent = true, now, 0
@@ -72,7 +95,6 @@ func (s *Syncer) Changed(get func() Selectors) error {
 	} else {
 		s.timer.Reset(s.delay(now))
 	}
-	return nil
 }
 
 // widen makes the rules pick all that they have to. Must hold mu.

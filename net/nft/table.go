@@ -3,7 +3,6 @@ package nft
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,6 +210,22 @@ func Remove() error {
 	return ignoreUnsupported(remove(c, []family{ip4}, TableName, guardName)) // a kernel without IPv6
 }
 
+// Lost says whether a table is gone that should be there, because somebody flushed the ruleset; then the next Set makes
+// it anew.
+func (t *Table) Lost() (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil || t.stale {
+		return false, nil
+	}
+	n, err := t.conn.count(TableName)
+	if err != nil {
+		return false, err
+	}
+	t.stale = n < len(t.has.families)
+	return t.stale, nil
+}
+
 // Present says whether the network namespace of the calling thread has the rules of a kipsec, dead or alive.
 func Present() (bool, error) {
 	c, err := openConn()
@@ -218,11 +233,8 @@ func Present() (bool, error) {
 		return false, err
 	}
 	defer c.close()
-	tables, err := c.nl.ListTables()
-	if err != nil {
-		return false, explain(err)
-	}
-	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
+	n, err := c.count(TableName)
+	return n > 0, err
 }
 
 func remove(c *conn, families []family, names ...string) error {

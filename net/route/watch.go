@@ -1,0 +1,105 @@
+package route
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Watcher hears when Linux or somebody takes away what Install made: routes vanish when the interface goes down, rules with
+// `ip rule flush`.
+type Watcher struct {
+	nl     *netlink.Conn
+	index  int
+	down   bool // the interface was seen down
+	closed atomic.Bool
+}
+
+// Watch begins to listen in the network namespace of the calling thread. The interface must exist.
+func Watch(device string) (*Watcher, error) {
+	dev, err := net.InterfaceByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", device, err)
+	}
+	nl, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	w := &Watcher{nl: nl, index: dev.Index}
+	for _, group := range []uint32{
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+	} {
+		if err := nl.JoinGroup(group); err != nil {
+			nl.Close()
+			return nil, fmt.Errorf("cannot watch routes: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// Run calls lost after each batch of news that tells of a loss, and when news were lost themselves, until Close. Install
+// makes good what is lost.
+func (w *Watcher) Run(lost func()) error {
+	for {
+		messages, err := w.nl.Receive()
+		if w.closed.Load() {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return err
+		}
+		again := err != nil
+		for _, m := range messages {
+			again = w.isLoss(m) || again
+		}
+		if again {
+			lost()
+		}
+	}
+}
+
+// Close ends Run.
+func (w *Watcher) Close() error {
+	if w.closed.Swap(true) {
+		return nil
+	}
+	return w.nl.Close()
+}
+
+// isLoss says whether a message tells that Install is to be called again: a route or rule of ours is gone, or the interface
+// is up again after it was down.
+func (w *Watcher) isLoss(m netlink.Message) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK:
+		if len(m.Data) < unix.SizeofIfInfomsg || int(binary.NativeEndian.Uint32(m.Data[4:])) != w.index {
+			return false
+		}
+		wasDown := w.down
+		w.down = binary.NativeEndian.Uint32(m.Data[8:])&unix.IFF_UP == 0
+		return wasDown && !w.down
+	case unix.RTM_DELROUTE:
+		return !w.down && len(m.Data) >= unix.SizeofRtMsg && m.Data[5] == protocol
+	case unix.RTM_DELRULE:
+		return len(m.Data) >= unix.SizeofRtMsg && ruleProtocol(m.Data[unix.SizeofRtMsg:]) == protocol
+	}
+	return false
+}
+
+// ruleProtocol is who made a rule, by its attributes; 0 when they do not tell.
+func ruleProtocol(attributes []byte) uint8 {
+	ad, err := netlink.NewAttributeDecoder(attributes)
+	if err != nil {
+		return 0
+	}
+	for ad.Next() {
+		if ad.Type() == unix.FRA_PROTOCOL && len(ad.Bytes()) == 1 {
+			return ad.Uint8()
+		}
+	}
+	return 0
+}
