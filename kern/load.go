@@ -20,10 +20,10 @@ func (k *Kernel) LoadVariables(file string) error {
 	}
 	defer f.Close()
 	for setting, err := range sysctl.ReadConf(f) {
-		if err == nil {
-			err = k.Tree.Set(setting.Name, setting.Value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
 		}
-		if err != nil && !setting.IgnoreError {
+		if err := k.Tree.Set(setting.Name, setting.Value); err != nil && !setting.IgnoreError {
 			return fmt.Errorf("%s,%d: %w", file, setting.Line, err)
 		}
 	}

@@ -172,6 +172,7 @@ two_sites() {
 daemon() {
 	on=$1
 	shift
+	rm -f "$work/$on.log" # of the one before
 	"$BIN/kipsecd" -netns "$tag-$on" "$@" >"$work/$on.log" 2>&1 &
 	started "$on"
 	if ! wait_for 10 grep -q ready "$work/$on.log"; then

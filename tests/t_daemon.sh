@@ -69,6 +69,15 @@ state left >"$work/after"
 must diff "$work/before" "$work/after"
 must "$BIN/kipsecd" -netns "$tag-left" -cleanup
 
+step "-cleanup finds an instance of another name, with its tree elsewhere"
+mkdir "$work/tree"
+daemon left -name "$tag-other" -mount "$work/tree"
+must cat "$work/tree/net/inet/ipsec/dfbit" >/dev/null
+run kill -9 "$(pid left)"
+must "$BIN/kipsecd" -netns "$tag-left" -cleanup
+must ls "$work/tree"
+[ ! -e "/run/kipsec/$tag-other" ] || fail "the files of the other instance are still there"
+
 step "scripts and variables from files"
 printf 'spdadd 10.9.0.1 10.9.0.2 any -P out discard;\n' >"$work/one.conf"
 printf 'spdadd 10.9.0.3 10.9.0.4 any -P out discard;\n' >"$work/two.conf"
@@ -98,6 +107,12 @@ equal "lines without /dev" "$(wc -l <"$work/err")" 1
 contains "without /dev" "$work/err" "/dev/"
 state left >"$work/after"
 must diff "$work/before" "$work/after"
+
+step "rubbish in files does not reach the terminal"
+head -c 3000 /dev/urandom >"$work/bad.conf"
+refuse "$BIN/kipsecd" -netns "$tag-left" -sysctl "$work/bad.conf" 2>"$work/err"
+equal "lines" "$(wc -l <"$work/err")" 1
+equal "control characters" "$(tr -d '[:print:]\n' <"$work/err" | tr -d '\200-\377' | wc -c)" 0
 
 step "sd_notify"
 /usr/bin/python3 - "$work/notify" >"$work/notified" <<-'PY' &

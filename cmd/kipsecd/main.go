@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -37,8 +38,16 @@ func main() {
 // errUsage says that the usage has been printed.
 var errUsage = errors.New("usage")
 
-// oneLine puts joined errors on a line.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// oneLine puts an error on a line that a terminal can be shown, and says what privilege it takes where that is the matter.
+func oneLine(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if errors.Is(err, os.ErrPermission) {
+		text += " (kipsecd needs root, or a user namespace with CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN and a $XDG_RUNTIME_DIR)"
+	}
+	const longest = 500
+	quoted := strconv.Quote(text[:min(len(text), longest)])
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
 
 // options are the flags.
 type options struct {
@@ -130,6 +139,9 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 
+	if err := run.RemoveDead(netns, fs.Detach); err != nil {
+		return err
+	}
 	owner, err := run.Create(o.name, netns)
 	if err != nil {
 		return err
@@ -154,12 +166,18 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 
 	fmt.Fprintf(out, "kipsecd: %s is ready, variables in %s\n", owner.Name, dir)
 	notify("READY=1")
-	select {
-	case <-signals:
-		notify("STOPPING=1")
-		return kernel.Shutdown()
-	case err := <-kernel.Failed():
-		return fmt.Errorf("%w (what was protected stays closed until kipsecd is back, or kipsecd -cleanup)", err)
+	unmounted := mounted.Done()
+	for {
+		select {
+		case <-signals:
+			notify("STOPPING=1")
+			return kernel.Shutdown()
+		case err := <-kernel.Failed():
+			return fmt.Errorf("%w (what was protected stays closed until kipsecd is back, or kipsecd -cleanup)", err)
+		case <-unmounted:
+			fmt.Fprintln(os.Stderr, "kipsecd: somebody unmounted the variables; packets are protected as before, a restart mounts them again")
+			unmounted = nil
+		}
 	}
 }
 
@@ -198,6 +216,9 @@ func (o *options) mountpoint(owner *run.Owner) (string, error) {
 
 // clean removes what a dead daemon left. A living one is not disturbed.
 func (o *options) clean(netns run.Netns) (err error) {
+	if err := run.RemoveDead(netns, fs.Detach); err != nil {
+		return err
+	}
 	owner, err := run.Create(o.name, netns)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"kipsec/ipsec/keysock"
@@ -34,7 +35,14 @@ func dial(name string) (kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keysock.Dial(instance.PFKey())
+	conn, err := keysock.Dial(instance.PFKey())
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("pfkey_open: %w (the PF_KEY socket is root's)", syscall.EACCES)
+	case err != nil:
+		return nil, fmt.Errorf("pfkey_open: %w", err)
+	}
+	return conn, nil
 }
 
 // exchangeOver sends a message and passes on its answers, which have its type and process id; others are

@@ -41,6 +41,9 @@ type streams struct {
 	out, err io.Writer
 }
 
+// version is set by the Makefile.
+var version = "unknown"
+
 func main() {
 	os.Exit(start(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, dial))
 }
@@ -56,7 +59,7 @@ func start(args []string, std streams, connect func(name string) (kernel, error)
 		fmt.Fprint(std.out, usageText)
 		return 0
 	case o.mode == 'V':
-		fmt.Fprintln(std.out, version())
+		fmt.Fprintln(std.out, "setkey (kipsec)", version)
 		return 0
 	case o.mode == 0:
 		fmt.Fprint(std.out, usageText)

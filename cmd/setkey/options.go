@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
 )
 
 // options are those of the command line.
@@ -81,12 +80,4 @@ func (o *options) flag(c byte) bool {
 		return false
 	}
 	return true
-}
-
-func version() string {
-	v := "(devel)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		v = info.Main.Version
-	}
-	return "setkey (kipsec) " + v
 }

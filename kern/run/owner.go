@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,6 +95,38 @@ func create(root, name string, id Netns) (*Owner, error) {
 		return nil, errors.Join(err, o.remove())
 	}
 	return o, nil
+}
+
+// RemoveDead removes the directories of instances of a network namespace whose daemons were killed. detach is called with
+// the mount point of each first.
+func RemoveDead(id Netns, detach func(dir string) error) error {
+	root, unlock, err := lockRoot()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		dir := filepath.Join(root, e.Name())
+		text, err := os.ReadFile(filepath.Join(dir, "netns"))
+		if err != nil || strings.TrimSpace(string(text)) != id.String() {
+			continue
+		}
+		if pid, err := readPID(dir); err == nil {
+			waitForEnd(Instance{Dir: dir, PID: pid})
+		}
+		lock, err := takeLock(dir)
+		if err != nil {
+			continue // alive
+		}
+		o := &Owner{Instance{Name: e.Name(), Dir: dir, Netns: id}, lock}
+		errs = append(errs, detach(o.Sys()), o.remove())
+	}
+	return errors.Join(errs...)
 }
 
 // Sys returns where the tree of variables is to be mounted.
