@@ -49,7 +49,6 @@ for kind in tcp udp; do
 	awk -v name="$name" -v unit="$unit" -v e="$esp" -v p="$plain" -v n="$ROUNDS" \
 		'BEGIN { printf "%-16s kipsec %10s %-9s  plain veth %10s %-9s  ratio %.3f  (medians of %d)\n", name, e, unit, p, unit, e / p, n }'
 done
-[ -z "${PROFILE:-}" ] || { perf record -o /tmp/kipsec/perf.data -F 999 -g -p "$(pid left),$(pid right)" -- sleep 4 2>/dev/null >/dev/null & at left "$work/traffic" tcp 10.1.0.2:7000 5; }
 stop left
 stop right
 
