@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"kipsec/ipsec/alg"
+	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
@@ -20,7 +21,7 @@ func fuzzSAs(t testing.TB) []*sadb.SA {
 	} {
 		sas = append(sas, newSA(t, p[0], p[1], 0))
 	}
-	suite, err := alg.NewESP(alg.EncByName("aes-gcm-16"), testKey(20), nil, nil, true)
+	suite, err := alg.NewESP(alg.EncByName("aes-gcm-16"), testKey(20), nil, nil, pfkey.FlagESN)
 	if err != nil {
 		t.Fatal(err)
 	}
