@@ -6,6 +6,7 @@ import (
 
 	"kipsec/ipsec/alg"
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/replay"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
@@ -25,7 +26,13 @@ func fuzzSAs(t testing.TB) []*sadb.SA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(sas, saOf(t, suite, 0))
+	sas = append(sas, saOf(t, suite, 0))
+	for _, f := range forms {
+		sa := newForm(t, f.enc, f.flags)
+		sa.Replay = new(replay.Window)
+		sas = append(sas, sa)
+	}
+	return sas
 }
 
 // FuzzInput gives packets from nowhere to live SAs.

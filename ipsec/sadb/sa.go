@@ -110,6 +110,9 @@ func (sa *SA) NextSeq() (seq uint64, ok bool) {
 	return (n-1)%maxSeq + 1, true
 }
 
+// SkipSeq makes n the last sequence number sent, for tests of what comes after many packets.
+func (sa *SA) SkipSeq(n uint64) { sa.seq.Store(n) }
+
 // LastSeq is the sequence number last sent, or for an SA that never sent, the highest received; 0 for none.
 func (sa *SA) LastSeq() uint64 {
 	n := sa.seq.Load()
