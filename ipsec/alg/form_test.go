@@ -41,11 +41,11 @@ func TestForms(t *testing.T) {
 		if !bytes.Equal(p[:4], []byte{0, 0, 0x27, 0x10}) || !old && !bytes.Equal(p[4:8], []byte{1, 2, 3, 4}) {
 			t.Errorf("%s: header %x", c.name, p[:8])
 		}
-		make := des.NewCipher
+		newCipher := des.NewCipher
 		if len(key) > 8 {
-			make = des.NewTripleDESCipher
+			newCipher = des.NewTripleDESCipher
 		}
-		block, err := make(key)
+		block, err := newCipher(key)
 		if err != nil {
 			t.Fatal(err)
 		}

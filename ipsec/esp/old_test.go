@@ -58,6 +58,11 @@ func TestForms(t *testing.T) {
 					roundTrip(t, out, in, p, n)
 				})
 			}
+			for room := range 100 {
+				if n := MaxPayload(out, room); n >= 0 && n+Overhead(out, n) > room || n+1+Overhead(out, n+1) <= room {
+					t.Errorf("%s with flags %#x: MaxPayload of %d bytes is %d", f.enc, f.flags, room, n)
+				}
+			}
 			b := p.buffer(30)
 			body := len(p.header) + 30 - p.insert
 			if got, want := Overhead(out, body), f.head+padding(body, out.Suite.Align())+2+f.icv; got != want {
