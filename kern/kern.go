@@ -11,6 +11,7 @@ package kern
 import (
 	"errors"
 	"fmt"
+	"log/syslog"
 	"net"
 	"net/netip"
 	"os"
@@ -79,6 +80,7 @@ func New() (*Kernel, error) {
 		SADB: k.SADB, SPD: k.SPD,
 		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
 		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
+		Refused: func(text string) { k.Log.Printf(syslog.LOG_ERR, "%s", text) },
 	})
 	k.Engine.Keyer = asker{k.Key}
 	if err := k.Engine.AddTo(k.Tree); err != nil {

@@ -24,6 +24,7 @@ done
 case " $wanted " in
 *:python3-scapy*)
 	/usr/bin/python3 -c 'import scapy' 2>/dev/null || missing="$missing python3-scapy"
+	/usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing="$missing python3-cryptography"
 	;;
 esac
 [ -n "$missing" ] || exit 0

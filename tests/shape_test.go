@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 		"fs", "kern/...", "ipsec/setkey", "net/ns", "cmd/internal/...",
 	},
 	"tests/traffic": {},
+	"tests/rows":    {"ipsec/alg", "ipsec/pfkey"},
 }
 
 // foreign is where libraries may be used: each stays behind one door.

@@ -35,6 +35,12 @@ if [ ! -S /dev/log ]; then
 		"$work/right.log" || fail "no line: $(cat "$work/right.log")"
 fi
 equal "in_espauthfail" "$(cat "$(sys right)/net/inet/ipsec/stats/in_espauthfail")" 1
+
+step "an SA that is refused"
+printf 'add 10.1.0.1 10.1.0.2 esp-old 0x1005 -m transport -E aes-cbc "0123456789abcdef";\n' | setkey right >/dev/null && fail "esp-old with AES is accepted"
+if [ ! -S /dev/log ]; then
+	wait_for 2 grep -q "esp_cbc_mature: algorithm incompatible with esp-old" "$work/right.log" || fail "no line: $(cat "$work/right.log")"
+fi
 lacks "the log" "$work/right.log" "20212223"
 lacks "the log" "$work/right.log" "00010203"
 stop right

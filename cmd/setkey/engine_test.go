@@ -117,6 +117,34 @@ func TestEngine(t *testing.T) {
 	}
 }
 
+// TestWindows: -r counts bytes of bitmap, up to 512 of them, and -D shows them, with the flag of 64-bit numbers.
+func TestWindows(t *testing.T) {
+	setkey := serve(t)
+	const words = "-E aes-gcm-16 0x000102030405060708090a0b0c0d0e0f10111213;"
+	for _, c := range []struct{ options, want string }{
+		{"", "replay=0 flags=0x00000040"},
+		{"-r 4", "replay=4 flags=0x00000040"},
+		{"-r 255 -f nocyclic-seq", "replay=255 flags=0x00000000"},
+		{"-r 256", "replay=256 flags=0x00000040"},
+		{"-r 512 -f esn", "replay=512 flags=0x00000440"},
+	} {
+		status, out, stderr := setkey("flush; add 10.0.0.1 10.0.0.2 esp 1000 "+c.options+" "+words+" dump;", "-c")
+		if status != 0 || !strings.Contains(out, "seq=0x00000000 "+c.want+" state=mature") {
+			t.Errorf("%s: status %d, %s%s", c.options, status, out, stderr)
+		}
+	}
+	for _, script := range []string{
+		"add 10.0.0.1 10.0.0.2 esp 1001 -r 513 " + words,
+		`add 10.0.0.1 10.0.0.2 esp 1001 -f esn -E aes-cbc "0123456789abcdef";`,
+		`add 10.0.0.1 10.0.0.2 esp-old 1001 -E aes-cbc "0123456789abcdef";`,
+		`add 10.0.0.1 10.0.0.2 esp-old 1001 -f esn -E des-cbc "abcdefgh";`,
+	} {
+		if status, out, _ := setkey(script, "-c"); status != 1 || out != "Invalid argument.\n" {
+			t.Errorf("%s status %d, %q", script, status, out)
+		}
+	}
+}
+
 // TestLargeDump loads and dumps more than any socket buffer holds.
 func TestLargeDump(t *testing.T) {
 	setkey := serve(t)

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // seal encrypts an ESP packet with a combined mode and writes its ICV.
 func (k *keys) seal(w *work, esp []byte, seqHigh uint32) {
-	head := espHeader + k.suite.ivLen
+	head := k.suite.form.head
 	if k.suite.enc.authOnly {
 		s := getScratch()
 		icv := len(esp) - k.suite.icvLen
@@ -18,7 +18,7 @@ func (k *keys) seal(w *work, esp []byte, seqHigh uint32) {
 
 // open is the inverse of seal; false when the ICV is wrong.
 func (k *keys) open(w *work, esp []byte, seqHigh uint32) bool {
-	head := espHeader + k.suite.ivLen
+	head := k.suite.form.head
 	if k.suite.enc.authOnly {
 		s := getScratch()
 		icv := len(esp) - k.suite.icvLen

@@ -69,6 +69,10 @@ var Auths = []*Auth{
 	{ // no integrity
 		Number: 251, Name: "null", MinBits: 0, MaxBits: 2048,
 	},
+	{ // RFC 4494. No system's PF_KEY has a number for it: this one is of IANA's private range, which begins at 249, and
+		// neither KAME (249 to 252, with TCP-MD5) nor Linux (2 to 10 and 251) nor FreeBSD (11 to 13 besides) uses it.
+		Number: 253, Name: "aes-cmac", MinBits: 128, MaxBits: 128, ICVLen: 12, OldICVLen: 12, mac: newCMAC,
+	},
 }
 
 func hmacOf(h func() hash.Hash) func(key []byte) hash.Hash {

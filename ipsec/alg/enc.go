@@ -33,6 +33,8 @@ type Enc struct {
 	aead     func(key []byte) (cipher.AEAD, error)  // combined modes; key without salt
 	weak     func(key []byte) bool
 	authOnly bool // a combined mode that leaves the payload in clear (RFC 4543)
+	old      bool // has a place in the format of RFC 1827
+	derived  bool // can take its IV from the sequence number
 }
 
 // Combined says whether the algorithm checks integrity too, as AEADs do.
@@ -76,14 +78,14 @@ var (
 var Encs = []*Enc{
 	{ // RFC 2405
 		Number: 2, Name: "des-cbc", MinBits: 64, MaxBits: 64,
-		Block: 8, IVLen: 8, block: des.NewCipher, weak: weakDES,
+		Block: 8, IVLen: 8, block: des.NewCipher, weak: weakDES, old: true, derived: true,
 	},
 	{ // RFC 2451
 		Number: 3, Name: "3des-cbc", MinBits: 192, MaxBits: 192,
-		Block: 8, IVLen: 8, block: des.NewTripleDESCipher, weak: weakDES,
+		Block: 8, IVLen: 8, block: des.NewTripleDESCipher, weak: weakDES, derived: true,
 	},
-	{ // RFC 2451. Keys of 40 to 80 bits have 12 rounds (RFC 2144 §2.5), which no library at hand does.
-		Number: 6, Name: "cast128-cbc", MinBits: 88, MaxBits: 128,
+	{ // RFC 2451
+		Number: 6, Name: "cast128-cbc", MinBits: 40, MaxBits: 128,
 		Block: 8, IVLen: 8, block: newCAST,
 	},
 	{ // RFC 2451
@@ -92,7 +94,7 @@ var Encs = []*Enc{
 	},
 	{ // RFC 2410; the key is ignored
 		Number: numNull, Name: "null", Aliases: []string{"simple"}, MinBits: 0, MaxBits: 2048,
-		Block: 1,
+		Block: 1, old: true, derived: true,
 	},
 	{ // RFC 3602
 		Number: 12, Name: "aes-cbc", Aliases: []string{"rijndael-cbc"}, MinBits: 128, MaxBits: 256, Bits: aesBits,
@@ -126,8 +128,8 @@ var Encs = []*Enc{
 		Number: 31, Name: "chacha20-poly1305", MinBits: 288, MaxBits: 288,
 		Block: 1, IVLen: 8, SaltLen: 4, ICVLen: 16, CounterMode: true, aead: chacha20poly1305.New,
 	},
-	{ // draft-ietf-ipsec-ciph-aes-cbc-00
-		Number: 253, Name: "twofish-cbc", MinBits: 128, MaxBits: 256, Bits: aesBits,
+	{ // draft-ietf-ipsec-ciph-aes-cbc-00; lengths as in KAME. The manual's keys below 128 bits are refused, as there.
+		Number: 253, Name: "twofish-cbc", MinBits: 128, MaxBits: 256,
 		Block: 16, IVLen: 16, block: newTwofish,
 	},
 }

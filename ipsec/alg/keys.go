@@ -130,6 +130,7 @@ func (k *keys) encrypt(w *work, iv, body []byte) {
 	case k.ctr != nil:
 		k.ctr.xor(k.nonce(w, iv), body, &w.block)
 	case k.block != nil:
+		iv = k.wholeIV(w, iv)
 		if w.enc == nil {
 			w.enc = cipher.NewCBCEncrypter(k.block, iv).(cbcMode)
 		}
@@ -144,12 +145,24 @@ func (k *keys) decrypt(w *work, iv, body []byte) {
 	case k.ctr != nil:
 		k.ctr.xor(k.nonce(w, iv), body, &w.block)
 	case k.block != nil:
+		iv = k.wholeIV(w, iv)
 		if w.dec == nil {
 			w.dec = cipher.NewCBCDecrypter(k.block, iv).(cbcMode)
 		}
 		w.dec.SetIV(iv)
 		w.dec.CryptBlocks(body, body)
 	}
+}
+
+// wholeIV is the cipher's IV: what the packet carries of it, and the complement of that where it is half.
+func (k *keys) wholeIV(w *work, iv []byte) []byte {
+	if !k.suite.form.split {
+		return iv
+	}
+	half := binary.BigEndian.Uint32(iv)
+	binary.BigEndian.PutUint32(w.block[:], half)
+	binary.BigEndian.PutUint32(w.block[shortIV:], ^half)
+	return w.block[:2*shortIV]
 }
 
 // nonce puts salt and IV together (RFC 3686 §4, 4106 §4, 7634 §2).

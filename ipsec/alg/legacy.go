@@ -8,8 +8,6 @@ import (
 	//lint:ignore SA1019 the user asks for it by name
 	"golang.org/x/crypto/blowfish"
 	//lint:ignore SA1019 the user asks for it by name
-	"golang.org/x/crypto/cast5"
-	//lint:ignore SA1019 the user asks for it by name
 	"golang.org/x/crypto/ripemd160"
 	//lint:ignore SA1019 the user asks for it by name
 	"golang.org/x/crypto/twofish"
@@ -17,13 +15,12 @@ import (
 
 func newBlowfish(key []byte) (cipher.Block, error) { return blowfish.NewCipher(key) }
 
-func newTwofish(key []byte) (cipher.Block, error) { return twofish.NewCipher(key) }
-
-// newCAST fills short keys up with zeros (RFC 2144 §2.5).
-func newCAST(key []byte) (cipher.Block, error) {
-	var full [cast5.KeySize]byte
+// newTwofish fills keys up with zeros to the next of the three lengths that the library has, as the cipher defines it
+// (Schneier et al., Twofish, 1998, §4.3).
+func newTwofish(key []byte) (cipher.Block, error) {
+	var full [32]byte
 	copy(full[:], key)
-	return cast5.NewCipher(full[:])
+	return twofish.NewCipher(full[:max(16, (len(key)+7)/8*8)])
 }
 
 func newHMACRipemd(key []byte) hash.Hash { return hmac.New(ripemd160.New, key) }

@@ -4,6 +4,8 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"sync/atomic"
+
+	"kipsec/ipsec/pfkey"
 )
 
 // Parts of an ESP packet (RFC 4303 §2): SPI, sequence number, and then the IV.
@@ -14,20 +16,25 @@ const (
 
 // Suite is the keyed crypto of one SA. It is safe for concurrent use and allocates nothing per packet.
 type Suite struct {
-	enc           *Enc  // never nil; the null cipher for AH
-	auth          *Auth // nil when there is no integrity algorithm of its own
-	esn           bool
-	ivLen, icvLen int
+	enc    *Enc  // never nil; the null cipher for AH
+	auth   *Auth // nil when there is no integrity algorithm of its own
+	esn    bool
+	form   form
+	icvLen int
 
 	keys atomic.Pointer[keys] // nil after Zero
 }
 
-// NewESP makes the suite of an ESP SA. A nil enc is the null cipher, a nil auth no integrity. esn says that the high
-// half of 64-bit sequence numbers is part of what is authenticated (RFC 4303 §2.2.1). The keys are copied.
-// Errors are ErrKeyLength, ErrWeakKey and ErrCombined.
-func NewESP(enc *Enc, encKey []byte, auth *Auth, authKey []byte, esn bool) (*Suite, error) {
+// NewESP makes the suite of an ESP SA. A nil enc is the null cipher, a nil auth no integrity. Of the SA's flags those
+// count that choose the format: FlagOld, which also takes integrity away (KAME esp_output), FlagIV4B, FlagDeriv, and
+// FlagESN, with which the high half of 64-bit sequence numbers is part of what is authenticated (RFC 4303 §2.2.1). The
+// keys are copied. Errors are ErrKeyLength, ErrWeakKey, ErrCombined and those of CheckFlags.
+func NewESP(enc *Enc, encKey []byte, auth *Auth, authKey []byte, flags pfkey.Flags) (*Suite, error) {
 	if enc == nil {
 		enc, encKey = EncByNumber(numNull), nil
+	}
+	if err := enc.CheckFlags(flags); err != nil {
+		return nil, err
 	}
 	if err := enc.CheckKey(encKey); err != nil {
 		return nil, err
@@ -36,16 +43,19 @@ func NewESP(enc *Enc, encKey []byte, auth *Auth, authKey []byte, esn bool) (*Sui
 		if err := auth.CheckKey(authKey); err != nil {
 			return nil, err
 		}
-		if auth.mac == nil {
+		if auth.mac == nil || flags&pfkey.FlagOld != 0 {
 			auth, authKey = nil, nil
 		}
 	}
-	s := &Suite{enc: enc, auth: auth, esn: esn, ivLen: enc.IVLen, icvLen: enc.ICVLen}
+	s := &Suite{enc: enc, auth: auth, esn: flags&pfkey.FlagESN != 0, form: enc.form(flags), icvLen: enc.ICVLen}
 	if auth != nil {
 		if enc.Combined() {
 			return nil, ErrCombined
 		}
 		s.icvLen = auth.ICVLen
+	}
+	if s.esn && s.icvLen == 0 {
+		return nil, ErrESN
 	}
 	k, err := newKeys(s, encKey, authKey)
 	if err != nil {
@@ -55,8 +65,14 @@ func NewESP(enc *Enc, encKey []byte, auth *Auth, authKey []byte, esn bool) (*Sui
 	return s, nil
 }
 
-// IVLen is the length in bytes of the IV that follows the ESP header.
-func (s *Suite) IVLen() int { return s.ivLen }
+// HeaderLen is the length in bytes of all that stands in front of the payload: SPI, sequence number, IV.
+func (s *Suite) HeaderLen() int { return s.form.head }
+
+// IVLen is the length in bytes of the IV that a packet carries beside its sequence number.
+func (s *Suite) IVLen() int { return s.form.ivLen }
+
+// Numbered says whether packets carry a sequence number: not in the format of RFC 1827.
+func (s *Suite) Numbered() bool { return s.form.head-s.form.ivLen == espHeader }
 
 // ICVLen is the length in bytes of the ICV at the end of a packet; 0 means that there is no integrity, and so no
 // protection against replay (KAME esp4_input).
@@ -88,7 +104,7 @@ func (s *Suite) Seal(esp []byte, seq uint64) bool {
 	if w == nil {
 		return false
 	}
-	k.nextIV(esp[espHeader:espHeader+s.ivLen], w)
+	k.nextIV(esp[s.form.iv:s.form.iv+s.form.ivLen], w)
 	k.protect(w, esp, uint32(seq>>32))
 	k.give(w)
 	return true
@@ -100,8 +116,8 @@ func (k *keys) protect(w *work, esp []byte, seqHigh uint32) {
 		k.seal(w, esp, seqHigh)
 		return
 	}
-	body, end := espHeader+k.suite.ivLen, len(esp)-k.suite.icvLen
-	k.encrypt(w, esp[espHeader:body], esp[body:end])
+	f, end := &k.suite.form, len(esp)-k.suite.icvLen
+	k.encrypt(w, esp[f.iv:f.head], esp[f.head:end])
 	if w.mac != nil {
 		copy(esp[end:], k.sum(w, esp[:end], seqHigh))
 	}
@@ -128,13 +144,13 @@ func (s *Suite) Open(esp []byte, seqHigh uint32) bool {
 	if w.mac != nil && subtle.ConstantTimeCompare(k.sum(w, esp[:end], seqHigh), esp[end:]) != 1 {
 		return false
 	}
-	k.decrypt(w, esp[espHeader:espHeader+s.ivLen], esp[espHeader+s.ivLen:end])
+	k.decrypt(w, esp[s.form.iv:s.form.head], esp[s.form.head:end])
 	return true
 }
 
 // fits says whether esp has all its parts and its body consists of whole blocks.
 func (s *Suite) fits(esp []byte) bool {
-	n := len(esp) - espHeader - s.ivLen - s.icvLen
+	n := len(esp) - s.form.head - s.icvLen
 	return n >= 0 && n%s.enc.Block == 0
 }
 

@@ -7,9 +7,15 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+
+	"kipsec/ipsec/pfkey"
 )
 
-// suites is every pair of an encryption row and an integrity row that belongs together, with every key length.
+// formats are the flags that choose the format of packets.
+var formats = []pfkey.Flags{0, pfkey.FlagOld, pfkey.FlagOld | pfkey.FlagIV4B, pfkey.FlagDeriv}
+
+// suites is every pair of an encryption row and an integrity row that belongs together, with every key length and in
+// every format. fresh makes one, with extended sequence numbers if they are asked for and possible.
 func suites(t testing.TB, f func(name string, fresh func(esn bool) *Suite)) {
 	for _, e := range Encs {
 		for _, ebits := range keyLengths(e.MinBits, e.MaxBits, e.Bits) {
@@ -17,14 +23,22 @@ func suites(t testing.TB, f func(name string, fresh func(esn bool) *Suite)) {
 				if e.Combined() && a.mac != nil {
 					continue
 				}
-				abits := a.MinBits
-				f(fmt.Sprintf("%s-%d/%s", e.Name, ebits, a.Name), func(esn bool) *Suite {
-					s, err := NewESP(e, testKey(ebits/8), a, testKey(abits/8), esn)
-					if err != nil {
-						t.Fatal(err)
+				for _, flags := range formats {
+					if e.CheckFlags(flags) != nil {
+						continue
 					}
-					return s
-				})
+					f(fmt.Sprintf("%s-%d/%s/%#x", e.Name, ebits, a.Name, flags), func(esn bool) *Suite {
+						flags := flags
+						if esn && flags == 0 && e.ICVLen+a.ICVLen > 0 {
+							flags |= pfkey.FlagESN
+						}
+						s, err := NewESP(e, testKey(ebits/8), a, testKey(a.MinBits/8), flags)
+						if err != nil {
+							t.Fatal(err)
+						}
+						return s
+					})
+				}
 			}
 		}
 	}
@@ -37,7 +51,7 @@ func keyLengths(low, high int, only []int) []int {
 	case low == high:
 		return []int{low}
 	}
-	return []int{low, high}
+	return []int{low, (low + high) / 2 / 8 * 8, high}
 }
 
 func testKey(n int) []byte {
@@ -51,11 +65,11 @@ func testKey(n int) []byte {
 // packet is an ESP packet as Seal takes it: room for n bytes of payload, and the padding that follows it.
 func packet(s *Suite, n int, seq uint32) []byte {
 	body := (n + 2 + s.Align() - 1) / s.Align() * s.Align()
-	p := make([]byte, espHeader+s.IVLen()+body+s.ICVLen())
+	p := make([]byte, s.HeaderLen()+body+s.ICVLen())
 	binary.BigEndian.PutUint32(p, 0x2710)
 	binary.BigEndian.PutUint32(p[4:], seq)
 	for i := range body {
-		p[espHeader+s.IVLen()+i] = byte(i)
+		p[s.HeaderLen()+i] = byte(i)
 	}
 	return p
 }
@@ -85,10 +99,10 @@ func roundTrip(t *testing.T, s *Suite, n int) {
 	if !bytes.Equal(guard[len(p):], []byte{0xa5, 0x5a}) {
 		t.Fatalf("%d bytes: Seal wrote behind the packet", n)
 	}
-	if !bytes.Equal(p[:8], plain[:8]) {
+	if !bytes.Equal(p[:s.form.iv], plain[:s.form.iv]) {
 		t.Fatalf("%d bytes: Seal changed the ESP header", n)
 	}
-	body := func(b []byte) []byte { return b[8+s.IVLen() : len(b)-s.ICVLen()] }
+	body := func(b []byte) []byte { return b[s.HeaderLen() : len(b)-s.ICVLen()] }
 	if same := bytes.Equal(body(p), body(plain)); same == s.Encrypts() {
 		t.Fatalf("%d bytes: payload in clear is %v", n, same)
 	}
@@ -102,7 +116,7 @@ func roundTrip(t *testing.T, s *Suite, n int) {
 	if s.ICVLen() == 0 {
 		return
 	}
-	for _, i := range []int{0, 4, 7, 8, 8 + s.IVLen(), len(p) - s.ICVLen() - 1, len(p) - s.ICVLen(), len(p) - 1} {
+	for _, i := range []int{0, 4, 7, 8, s.HeaderLen(), len(p) - s.ICVLen() - 1, len(p) - s.ICVLen(), len(p) - 1} {
 		bad := bytes.Clone(sealed)
 		bad[i] ^= 0x10
 		if s.Open(bad, 3) {
@@ -121,7 +135,7 @@ func TestOpenChecksBeforeItDecrypts(t *testing.T) {
 			return
 		}
 		p := packet(s, 100, 1)
-		plain := bytes.Clone(p[8+s.IVLen() : len(p)-s.ICVLen()])
+		plain := bytes.Clone(p[s.HeaderLen() : len(p)-s.ICVLen()])
 		s.Seal(p, 1)
 		p[len(p)-1] ^= 1
 		if s.Open(p, 0) {
@@ -136,7 +150,7 @@ func TestOpenChecksBeforeItDecrypts(t *testing.T) {
 func TestShortAndRagged(t *testing.T) {
 	suites(t, func(name string, fresh func(bool) *Suite) {
 		s := fresh(false)
-		least := 8 + s.IVLen() + s.ICVLen()
+		least := s.HeaderLen() + s.ICVLen()
 		for n := range least {
 			if p := testKey(n); s.Open(p, 0) || s.Seal(p, 1) {
 				t.Fatalf("%s: %d bytes taken for a packet", name, n)
@@ -155,7 +169,7 @@ func TestShortAndRagged(t *testing.T) {
 func TestIVs(t *testing.T) {
 	suites(t, func(name string, fresh func(bool) *Suite) {
 		s, again := fresh(false), fresh(false)
-		if s.IVLen() == 0 {
+		if s.IVLen() < 8 { // none, or so short that random ones may meet
 			return
 		}
 		seen := map[string]bool{}
@@ -164,7 +178,7 @@ func TestIVs(t *testing.T) {
 			for _, s := range []*Suite{s, again} {
 				p := packet(s, 20, uint32(i))
 				s.Seal(p, uint64(i))
-				iv := p[8 : 8+s.IVLen()]
+				iv := p[s.form.iv:s.HeaderLen()]
 				if seen[string(iv)] {
 					t.Fatalf("%s: IV used twice", name)
 				}
@@ -201,8 +215,8 @@ func TestZero(t *testing.T) {
 func TestZeroWhileSealing(t *testing.T) {
 	enc, auth := EncByName("aes-cbc"), AuthByName("hmac-sha256")
 	for range 50 {
-		s, _ := NewESP(enc, testKey(16), auth, testKey(32), false)
-		twin, _ := NewESP(enc, testKey(16), auth, testKey(32), false)
+		s, _ := NewESP(enc, testKey(16), auth, testKey(32), 0)
+		twin, _ := NewESP(enc, testKey(16), auth, testKey(32), 0)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
@@ -231,8 +245,8 @@ func TestConcurrent(t *testing.T) {
 			wg.Go(func() {
 				for i := range 50 {
 					p := packet(s, 10*g+i, uint32(i))
-					want := bytes.Clone(p[8+s.IVLen() : len(p)-s.ICVLen()])
-					if !s.Seal(p, 1<<32) || !s.Open(p, 1) || !bytes.Equal(p[8+s.IVLen():len(p)-s.ICVLen()], want) {
+					want := bytes.Clone(p[s.HeaderLen() : len(p)-s.ICVLen()])
+					if !s.Seal(p, 1<<32) || !s.Open(p, 1) || !bytes.Equal(p[s.HeaderLen():len(p)-s.ICVLen()], want) {
 						t.Errorf("%s: wrong result beside other packets", name)
 						return
 					}
@@ -292,10 +306,20 @@ func TestNewESPErrors(t *testing.T) {
 		if c.enc != "" {
 			e = EncByName(c.enc)
 		}
-		if s, err := NewESP(e, c.encKey, a, c.authKey, false); !errors.Is(err, c.want) || (s == nil) != (err != nil) {
+		if s, err := NewESP(e, c.encKey, a, c.authKey, 0); !errors.Is(err, c.want) || (s == nil) != (err != nil) {
 			t.Errorf("%s %d %s %d: %v, want %v", c.enc, len(c.encKey), c.auth, len(c.authKey), err, c.want)
 		}
 	}
+}
+
+// formatOf are the flags that gave the suite its form.
+func formatOf(s *Suite) pfkey.Flags {
+	for _, flags := range formats {
+		if s.enc.CheckFlags(flags) == nil && s.enc.form(flags) == s.form {
+			return flags
+		}
+	}
+	return 0
 }
 
 func TestNewESPCopiesKeys(t *testing.T) {
@@ -305,21 +329,22 @@ func TestNewESPCopiesKeys(t *testing.T) {
 		if want.auth != nil {
 			authKey = testKey(want.auth.MinBits / 8)
 		}
-		a, err := NewESP(want.enc, encKey, want.auth, authKey, false)
+		flags := formatOf(want)
+		a, err := NewESP(want.enc, encKey, want.auth, authKey, flags)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, _ := NewESP(want.enc, encKey, want.auth, authKey, false)
+		b, _ := NewESP(want.enc, encKey, want.auth, authKey, flags)
 		clear(encKey)
 		clear(authKey)
 		p := packet(a, 100, 1)
-		body := bytes.Clone(p[8+a.IVLen() : len(p)-a.ICVLen()])
-		if !a.Seal(p, 1) || !b.Open(p, 0) || !bytes.Equal(p[8+a.IVLen():len(p)-a.ICVLen()], body) {
+		body := bytes.Clone(p[a.HeaderLen() : len(p)-a.ICVLen()])
+		if !a.Seal(p, 1) || !b.Open(p, 0) || !bytes.Equal(p[a.HeaderLen():len(p)-a.ICVLen()], body) {
 			t.Errorf("%s: the suite depends on the caller's memory", name)
 		}
-		if c, err := NewESP(want.enc, testKey(want.enc.MinBits/8), want.auth, testKey(len(authKey)), false); err != nil {
+		if c, err := NewESP(want.enc, testKey(want.enc.MinBits/8), want.auth, testKey(len(authKey)), flags); err != nil {
 			t.Fatal(err)
-		} else if p := packet(a, 100, 1); !a.Seal(p, 1) || !c.Open(p, 0) || !bytes.Equal(p[8+a.IVLen():len(p)-a.ICVLen()], body) {
+		} else if p := packet(a, 100, 1); !a.Seal(p, 1) || !c.Open(p, 0) || !bytes.Equal(p[a.HeaderLen():len(p)-a.ICVLen()], body) {
 			t.Errorf("%s: clearing the caller's key changed the suite", name)
 		}
 	})

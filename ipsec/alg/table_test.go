@@ -33,6 +33,7 @@ func TestNames(t *testing.T) {
 		{"hmac-ripemd160", 8, "hmac-ripemd160"}, {"aes-xcbc-mac", 9, "aes-xcbc-mac"},
 		{"keyed-md5", 249, "md5"}, {"keyed-sha1", 250, "sha"},
 		{"hmac-sha2-384", 6, "hmac-sha384"}, {"hmac-sha2-512", 7, "hmac-sha512"},
+		{"aes-cmac", 253, "aes-cmac"},
 	} {
 		a := AuthByName(c.typed)
 		if a == nil || int(a.Number) != c.number || a.Name != c.printed || AuthByNumber(a.Number) != a {
@@ -99,8 +100,8 @@ func TestKeyLengths(t *testing.T) {
 		{"aes-gcm-16", []int{160, 224, 288}, []int{128, 192, 256}},
 		{"chacha20-poly1305", []int{288}, []int{256, 280, 296}},
 		{"blowfish-cbc", []int{40, 128, 448}, []int{32, 456, 41}},
-		{"cast128-cbc", []int{88, 128}, []int{40, 80, 136}},
-		{"twofish-cbc", []int{128, 192, 256}, []int{0, 136, 264}},
+		{"cast128-cbc", []int{40, 80, 88, 128}, []int{32, 44, 136}},
+		{"twofish-cbc", []int{128, 136, 192, 256}, []int{0, 120, 264}},
 		{"camellia-cbc", []int{128, 192, 256}, []int{0, 136, 264}},
 		{"aes-gmac", []int{160, 224, 288}, []int{128, 256}},
 	} {

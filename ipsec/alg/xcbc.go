@@ -4,17 +4,19 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/subtle"
+	"encoding/binary"
 	"hash"
 )
 
-// xcbc is AES-XCBC-MAC (RFC 3566 §4): the last cipher block of CBC, with one of two more keys on the last block.
+// xcbc is AES-XCBC-MAC (RFC 3566 §4) and AES-CMAC (RFC 4493 §2.4): the last cipher block of CBC, with one of two more keys
+// on the last block. They differ in how the keys are made.
 type xcbc struct {
-	block cipher.Block // under K1
-	whole [16]byte     // K2, for a last block that is whole
-	part  [16]byte     // K3, for one that is filled up
-	chain [16]byte     // cipher text so far
-	last  [16]byte     // what may be the last block
-	n     int          // bytes in last
+	block cipher.Block
+	whole [16]byte // for a last block that is whole: K2 of XCBC, K1 of CMAC
+	part  [16]byte // for one that is filled up: K3 of XCBC, K2 of CMAC
+	chain [16]byte // cipher text so far
+	last  [16]byte // what may be the last block
+	n     int      // bytes in last
 	sum   [16]byte
 }
 
@@ -33,6 +35,26 @@ func newXCBC(key []byte) hash.Hash {
 	}
 	x.block, _ = aes.NewCipher(first[:])
 	return x
+}
+
+func newCMAC(key []byte) hash.Hash {
+	b, err := aes.NewCipher(key)
+	if err != nil {
+		panic("alg: " + err.Error()) // the row allows 16 bytes only
+	}
+	x := &xcbc{block: b}
+	b.Encrypt(x.whole[:], x.whole[:])
+	double(&x.whole)
+	x.part = x.whole
+	double(&x.part)
+	return x
+}
+
+// double multiplies by x in GF(2^128), with the first bit as the highest (RFC 4493 §2.3).
+func double(b *[16]byte) {
+	high, low := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+	binary.BigEndian.PutUint64(b[:8], high<<1|low>>63)
+	binary.BigEndian.PutUint64(b[8:], low<<1^(high>>63)*0x87)
 }
 
 func (x *xcbc) BlockSize() int { return 16 }

@@ -19,13 +19,13 @@ const MaxOverhead = wire.ESPHeaderLen + 16 + 15 + trailer + 32
 
 // Overhead is how many bytes Output adds to a payload of that many bytes.
 func Overhead(sa *sadb.SA, payload int) int {
-	return wire.ESPHeaderLen + sa.Suite.IVLen() + padding(payload, sa.Suite.Align()) + trailer + sa.Suite.ICVLen()
+	return sa.Suite.HeaderLen() + padding(payload, sa.Suite.Align()) + trailer + sa.Suite.ICVLen()
 }
 
 // MaxPayload is the longest payload that fits in room bytes with all that Output adds, negative when not even an empty
 // one does.
 func MaxPayload(sa *sadb.SA, room int) int {
-	body := room - wire.ESPHeaderLen - sa.Suite.IVLen() - sa.Suite.ICVLen()
+	body := room - sa.Suite.HeaderLen() - sa.Suite.ICVLen()
 	if body < 0 {
 		return -1
 	}

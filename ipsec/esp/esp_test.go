@@ -204,7 +204,7 @@ func TestPadding(t *testing.T) {
 		{"aes-ctr", 3, 3}, {"aes-gcm-16", 5, 1}, {"chacha20-poly1305", 7, 3},
 	} {
 		sa := newSA(t, c.enc, "null", 0)
-		want := 8 + sa.Suite.IVLen() + c.pad + 2 + sa.Suite.ICVLen()
+		want := sa.Suite.HeaderLen() + c.pad + 2 + sa.Suite.ICVLen()
 		if got := Overhead(sa, c.payload); got != want {
 			t.Errorf("%s: a payload of %d bytes grows by %d, want %d", c.enc, c.payload, got, want)
 		}

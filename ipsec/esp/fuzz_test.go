@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"kipsec/ipsec/alg"
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/replay"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
@@ -20,11 +22,17 @@ func fuzzSAs(t testing.TB) []*sadb.SA {
 	} {
 		sas = append(sas, newSA(t, p[0], p[1], 0))
 	}
-	suite, err := alg.NewESP(alg.EncByName("aes-gcm-16"), testKey(20), nil, nil, true)
+	suite, err := alg.NewESP(alg.EncByName("aes-gcm-16"), testKey(20), nil, nil, pfkey.FlagESN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(sas, saOf(t, suite, 0))
+	sas = append(sas, saOf(t, suite, 0))
+	for _, f := range forms {
+		sa := newForm(t, f.enc, f.flags)
+		sa.Replay = new(replay.Window)
+		sas = append(sas, sa)
+	}
+	return sas
 }
 
 // FuzzInput gives packets from nowhere to live SAs.

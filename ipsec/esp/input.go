@@ -16,7 +16,7 @@ import (
 func Input(b *mbuf.Buf, off, nextOff int, sa *sadb.SA) (next uint8, why stats.Reason) {
 	suite := sa.Suite
 	p := b.Bytes()
-	head := wire.ESPHeaderLen + suite.IVLen()
+	head := suite.HeaderLen()
 	body := len(p) - off - head - suite.ICVLen()
 	switch {
 	case off%4 != 0 || len(p)%4 != 0:
@@ -46,7 +46,7 @@ func Input(b *mbuf.Buf, off, nextOff int, sa *sadb.SA) (next uint8, why stats.Re
 
 // open asks the window, verifies, decrypts and tells the window, where the SA has integrity; else it only decrypts.
 func open(h wire.ESP, sa *sadb.SA) stats.Reason {
-	seq := uint64(h.Seq())
+	seq := uint64(h.Seq()) // means nothing in the format of RFC 1827, which has no integrity
 	if sa.Suite.ESN() {
 		seq = sa.Replay.Extend(h.Seq())
 	}

@@ -16,7 +16,7 @@ import (
 func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
 	suite := sa.Suite
 	payload := b.Len() - insert
-	head := wire.ESPHeaderLen + suite.IVLen()
+	head := suite.HeaderLen()
 	pad := padding(payload, suite.Align())
 	tail := pad + trailer + suite.ICVLen()
 	if b.Len()+head+tail > maxPacket(b.Bytes()) {
@@ -25,9 +25,12 @@ func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
 	if b.Headroom() < head || b.Tailroom() < tail {
 		return stats.ESPNoRoom
 	}
-	seq, ok := sa.NextSeq()
-	if !ok {
-		return stats.SeqOverflow
+	var seq uint64
+	if suite.Numbered() {
+		var ok bool
+		if seq, ok = sa.NextSeq(); !ok {
+			return stats.SeqOverflow
+		}
 	}
 
 	b.Prepend(head)
@@ -36,7 +39,9 @@ func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
 	copy(p[:insert], p[head:head+insert])
 	h := wire.ESP(p[insert:])
 	h.SetSPI(sa.SPI)
-	h.SetSeq(uint32(seq))
+	if suite.Numbered() {
+		h.SetSeq(uint32(seq))
+	}
 	end := len(p) - suite.ICVLen() - trailer
 	fillPadding(p[end-pad:end], sa.Flags)
 	p[end] = uint8(pad)

@@ -62,7 +62,7 @@ func BenchmarkESP(b *testing.B) {
 					if why := Output(buf, p.insert, p.nextOff, sa); why != stats.OK {
 						b.Fatal(why)
 					}
-					buf.TrimFront(8 + sa.Suite.IVLen()) // back to where it was; what it holds does not matter
+					buf.TrimFront(sa.Suite.HeaderLen()) // back to where it was; what it holds does not matter
 					buf.TrimBack(buf.Len() - p.insert - n)
 				}
 			})

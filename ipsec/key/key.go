@@ -35,6 +35,9 @@ type Config struct {
 	ESPKeyMin        func() uint32 // esp_keymin, bits
 	ESPAuth          func() uint32 // esp_auth, not 0 is yes
 	AHKeyMin         func() uint32 // ah_keymin, bits
+
+	// Refused is told why the values of an SA were refused, for the log, in a text without keys; nil is nobody.
+	Refused func(text string)
 }
 
 // Engine serves PF_KEY clients. Its methods are safe for concurrent use.
@@ -118,6 +121,9 @@ func (e *Engine) serve(s *Socket, raw []byte) {
 	}
 	e.Stats.add(OutInvExtType, m.Unknown)
 	if err := e.dispatch(s, m); err != nil {
+		if r := (*sadb.Refusal)(nil); errors.As(err, &r) && e.cfg.Refused != nil {
+			e.cfg.Refused(r.Error())
+		}
 		e.refuse(s, m, errno(err))
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"kipsec/ipsec/alg"
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
 )
 
 type change = func(*pfkey.Message)
@@ -82,6 +84,24 @@ func TestAddRefused(t *testing.T) {
 				row.change(m)
 			})), pfkey.Update, syscall.EINVAL)
 		})
+	}
+}
+
+// TestRefusalsAreLogged: why values are refused is told, once for each request and without a key.
+func TestRefusalsAreLogged(t *testing.T) {
+	var lines []string
+	e := New(Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New(spd.Config{}), Refused: func(text string) { lines = append(lines, text) }})
+	c := e.client(t)
+	c.must(addMsg(pfkey.Add, 1000))
+	c.ask(addMsg(pfkey.Add, 1000)) // is there already: no matter of its values
+	c.ask(with(addMsg(pfkey.Add, 1001), func(m *pfkey.Message) { m.SA.Enc, m.KeyEnc = 2, &pfkey.Key{Bits: 64, Key: make([]byte, 8)} }))
+	c.ask(with(addMsg(pfkey.Update, 1000), func(m *pfkey.Message) { m.KeyEnc = &pfkey.Key{Bits: 136, Key: make([]byte, 17)} }))
+	c.ask(with(addMsg(pfkey.Add, 1002), func(m *pfkey.Message) { m.SA.Flags |= pfkey.FlagOld }))
+	if want := []string{
+		"esp_cbc_mature: weak key was passed.", "esp_cbc_mature aes-cbc: invalid key length 136.",
+		"esp_cbc_mature: algorithm incompatible with esp-old",
+	}; !slices.Equal(lines, want) {
+		t.Errorf("logged %q, want %q", lines, want)
 	}
 }
 

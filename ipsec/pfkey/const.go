@@ -109,7 +109,7 @@ const (
 // Flags are the sadb_sa_flags bits of KAME.
 type Flags uint32
 
-// SA flags (KAME net/pfkeyv2.h).
+// SA flags (KAME net/pfkeyv2.h, FreeBSD for the last).
 const (
 	FlagOld    Flags = 0x0001 // formats of RFC 1825 to 1827
 	FlagIV4B   Flags = 0x0010 // 32-bit IV
@@ -118,6 +118,7 @@ const (
 	FlagRawCPI Flags = 0x0080 // the SPI is the CPI on the wire
 	FlagPRand  Flags = 0x0100 // random padding
 	FlagPZero  Flags = 0x0200 // zero padding
+	FlagESN    Flags = 0x0400 // 64-bit sequence numbers (FreeBSD)
 )
 
 // Wildcards of selectors and limits of ids (KAME netinet6/ipsec.h).

@@ -82,12 +82,16 @@ func (w *Window) Update(seq uint64) bool {
 }
 
 // Extend finds the full number of a packet that carries only the low half: the one nearest to the window of those that
-// have this low half (RFC 4303 appendix A2.2). Call it only for SAs with extended sequence numbers.
+// have this low half (RFC 4303 appendix A2.2). Without protection that is the one nearest to the highest number so far.
+// Call it only for SAs with extended sequence numbers.
 func (w *Window) Extend(low uint32) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	high, edge := w.last>>32, uint32(w.last)
-	size := uint32(max(w.size, 1))
+	size := uint32(w.size)
+	if size == 0 {
+		size = 1 << 31
+	}
 	left := edge - (size - 1) // modulo 2^32: the left edge's low half
 	switch {
 	case edge >= size-1 && low < left: // the window lies in one half; this is the next one

@@ -106,7 +106,10 @@ func TestExtend(t *testing.T) {
 		{64, 10, 0xffffffff, 0xffffffff},
 		{64, 0, 1, 1},
 		{0, 7, 8, 8},
-		{0, 7, 6, 1<<32 | 6},
+		{0, 7, 6, 6},
+		{0, 5<<32 | 7, 0xffffff00, 4<<32 | 0xffffff00},
+		{0, 5<<32 | 0xfffffff0, 3, 6<<32 | 3},
+		{0, 5<<32 | 0xfffffff0, 0x80000000, 5<<32 | 0x80000000},
 	} {
 		w := window(t, c.size)
 		if c.last > 0 {

@@ -35,11 +35,11 @@ func (db *DB) Add(p Params) (*SA, error) {
 func (db *DB) prepare(p *Params) (*SA, error) {
 	own := p.own()
 	if err := own.check(); err != nil {
-		return nil, err
+		return nil, own.explain(err)
 	}
 	suite, err := own.suite()
 	if err != nil {
-		return nil, err
+		return nil, own.explain(err)
 	}
 	return db.newSA(own, pfkey.Mature, suite)
 }

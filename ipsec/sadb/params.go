@@ -54,8 +54,11 @@ const firstSPI = 256
 // lastCPI is the highest CPI. With FlagRawCPI unset, the SPI of an IPComp SA is one.
 const lastCPI = 0xffff
 
-// unimplemented are flags of formats older than RFC 2401, which no transform speaks.
+// unimplemented are flags of formats older than RFC 2401, of which only ESP has any.
 const unimplemented = pfkey.FlagOld | pfkey.FlagIV4B | pfkey.FlagDeriv
+
+// formatFlags are the flags that change what a packet looks like.
+const formatFlags = pfkey.FlagOld | pfkey.FlagIV4B | pfkey.FlagDeriv | pfkey.FlagESN
 
 // own makes a copy that shares nothing with the caller and has no address zones.
 func (p *Params) own() Params {
@@ -105,7 +108,7 @@ func (p *Params) check() error {
 		return ErrInvalid
 	case p.AuthBits != 8*len(p.AuthKey) || p.EncBits != 8*len(p.EncKey):
 		return alg.ErrKeyLength
-	case p.Flags&unimplemented != 0:
+	case p.Proto != wire.ProtoESP && p.Flags&unimplemented != 0:
 		return alg.ErrUnsupported
 	case p.ReplayWindow > replay.MaxSize:
 		return ErrInvalid
@@ -126,9 +129,12 @@ func (p *Params) suite() (*alg.Suite, error) {
 		if enc == nil {
 			return nil, alg.ErrUnsupported
 		}
-		return alg.NewESP(enc, p.EncKey, auth, p.AuthKey, false)
+		return alg.NewESP(enc, p.EncKey, auth, p.AuthKey, p.Flags)
 	case wire.ProtoAH:
-		if auth == nil || auth.ICVLen == 0 || p.Enc != 0 || len(p.EncKey) > 0 {
+		if auth != nil && auth.ICVLen == 0 {
+			return nil, &Refusal{"ah_none_mature: protocol and algorithm mismatch.", ErrInvalid}
+		}
+		if auth == nil || p.Enc != 0 || len(p.EncKey) > 0 {
 			return nil, ErrInvalid
 		}
 		return nil, auth.CheckKey(p.AuthKey)
@@ -144,7 +150,7 @@ func (p *Params) suite() (*alg.Suite, error) {
 
 // sameSuite says whether two sets of values give the same keyed crypto.
 func (p *Params) sameSuite(q *Params) bool {
-	return p.Enc == q.Enc && sameKey(p.EncKey, q.EncKey) && p.sameIntegrity(q)
+	return p.Enc == q.Enc && sameKey(p.EncKey, q.EncKey) && (p.Flags^q.Flags)&formatFlags == 0 && p.sameIntegrity(q)
 }
 
 // sameIntegrity says whether a packet that is authentic under one set of values may be so under the other.

@@ -38,6 +38,8 @@ func TestValues(t *testing.T) {
 		{"largest window", esp(300), func(p *Params) { p.ReplayWindow = replay.MaxSize }, nil},
 		{"first SPI", esp(300), func(p *Params) { p.SPI = 256 }, nil},
 		{"last SPI", esp(300), func(p *Params) { p.SPI = 0xffffffff }, nil},
+		{"ESN", esp(300), func(p *Params) { p.Flags = pfkey.FlagESN }, nil},
+		{"old null", esp(300), func(p *Params) { p.Enc, p.EncKey, p.Flags = nullEnc, nil, pfkey.FlagOld }, nil},
 		{"last CPI", comp, func(p *Params) { p.SPI = 0xffff }, nil},
 		{"raw CPI", comp, func(p *Params) { p.SPI, p.Flags = 0x10000, pfkey.FlagRawCPI }, nil},
 
@@ -53,9 +55,10 @@ func TestValues(t *testing.T) {
 		{"unspecified destination", esp(300), func(p *Params) { p.Dst = netip.IPv4Unspecified() }, ErrInvalid},
 		{"mode", esp(300), func(p *Params) { p.Mode = 3 }, ErrInvalid},
 		{"window too large", esp(300), func(p *Params) { p.ReplayWindow = replay.MaxSize + 1 }, ErrInvalid},
-		{"old format", esp(300), func(p *Params) { p.Flags = pfkey.FlagOld }, alg.ErrUnsupported},
-		{"derived IV", esp(300), func(p *Params) { p.Flags = pfkey.FlagDeriv | pfkey.FlagCycSeq }, alg.ErrUnsupported},
-		{"short IV", esp(300), func(p *Params) { p.Flags = pfkey.FlagIV4B }, alg.ErrUnsupported},
+		{"old format", esp(300), func(p *Params) { p.Flags = pfkey.FlagOld }, alg.ErrOld},
+		{"derived IV", esp(300), func(p *Params) { p.Flags = pfkey.FlagDeriv | pfkey.FlagCycSeq }, alg.ErrDerived},
+		{"short IV", esp(300), func(p *Params) { p.Flags = pfkey.FlagIV4B }, alg.ErrShortIV},
+		{"ESN without integrity", esp(300), func(p *Params) { p.Flags, p.Auth, p.AuthKey = pfkey.FlagESN, 0, nil }, alg.ErrESN},
 		{"unknown cipher", esp(300), func(p *Params) { p.Enc = 200 }, alg.ErrUnsupported},
 		{"no cipher", esp(300), func(p *Params) { p.Enc, p.EncKey = 0, nil }, alg.ErrUnsupported},
 		{"unknown integrity", esp(300), func(p *Params) { p.Auth = 200 }, alg.ErrUnsupported},
@@ -89,6 +92,39 @@ func TestValues(t *testing.T) {
 		}
 		if db.Len() != want {
 			t.Errorf("%s: %d SAs", row.name, db.Len())
+		}
+	}
+}
+
+// TestRefusals has the lines for the log (kame-semantics 5.1 and 5.2). None holds a key.
+func TestRefusals(t *testing.T) {
+	des := esp(300).with(func(p *Params) { p.Enc, p.EncKey = desCBC, key(8, 0x55) })
+	for _, row := range []struct {
+		base   Params
+		change func(*Params)
+		want   string
+	}{
+		{esp(300), func(p *Params) { p.EncKey = key(15, 1) }, "esp_cbc_mature aes-cbc: invalid key length 120."},
+		{esp(300), func(p *Params) { p.EncBits = 120 }, "esp_cbc_mature aes-cbc: invalid key length 120."},
+		{esp(300), func(p *Params) { p.AuthKey = key(15, 1) }, "ah_hmac_sha1_mature: invalid key length 120."},
+		{esp(300), func(p *Params) { p.Auth = 5 }, "ah_hmac_sha2_256_mature: invalid key length 160."},
+		{esp(300), func(p *Params) { p.Auth = 249 }, "ah_keyed_md5_mature: invalid key length 160."},
+		{esp(300), func(p *Params) { p.Auth, p.AuthKey, p.Enc, p.EncKey = 0, nil, aesGCM16, key(16, 1) },
+			"esp_mature aes-gcm-16: invalid key length 128."},
+		{esp(300), func(p *Params) { p.Enc, p.EncKey = aesGCM16, key(20, 1) },
+			"esp_mature: a combined-mode cipher takes no integrity algorithm beside it"},
+		{esp(300), func(p *Params) { p.Flags = pfkey.FlagOld }, "esp_cbc_mature: algorithm incompatible with esp-old"},
+		{esp(300), func(p *Params) { p.Flags = pfkey.FlagDeriv }, "esp_cbc_mature: algorithm incompatible with derived"},
+		{des, func(p *Params) { p.Flags = pfkey.FlagIV4B }, "esp_cbc_mature: algorithm incompatible with 4 octets IV length"},
+		{des, func(p *Params) { p.Flags = pfkey.FlagOld | pfkey.FlagDeriv }, "key_mature: invalid flag (derived) given to old-esp."},
+		{des, func(p *Params) { p.EncKey = key(8, 1) }, "esp_cbc_mature: weak key was passed."},
+		{esp(300), func(p *Params) { p.Enc = 99 }, "key_mature: unsupported algorithm (auth 3, enc 99)"},
+		{Params{Proto: wire.ProtoAH, SPI: 300, Src: left, Dst: right, Auth: nullAuth}, func(*Params) {},
+			"ah_none_mature: protocol and algorithm mismatch."},
+	} {
+		_, err := New(Config{}).Add(row.base.with(row.change))
+		if refusal := (*Refusal)(nil); !errors.As(err, &refusal) || refusal.Error() != row.want {
+			t.Errorf("%v, want %s", err, row.want)
 		}
 	}
 }

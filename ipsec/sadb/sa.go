@@ -86,15 +86,23 @@ func (sa *SA) succeed(old *SA) {
 // Created is when ADD, UPDATE or GETSPI made the SA.
 func (sa *SA) Created() time.Time { return sa.created }
 
-// maxSeq is the last sequence number of 32 bits.
-const maxSeq = math.MaxUint32
+// maxSeq is the last sequence number of 32 bits, and maxESN of 64: what room there is behind it keeps packets that are
+// refused at the same time from wrapping the count.
+const (
+	maxSeq = math.MaxUint32
+	maxESN = math.MaxUint64 - 1<<32
+)
 
 // NextSeq takes the next outbound sequence number; the first is 1. After 2^32-1 it reports false (RFC 4303 §3.3.3),
-// unless FlagCycSeq is set: then 1 follows. Under a cipher in counter mode numbers never wrap.
+// unless FlagCycSeq is set: then 1 follows. Under a cipher in counter mode numbers never wrap. With FlagESN numbers
+// have 64 bits and end before they could wrap.
 func (sa *SA) NextSeq() (seq uint64, ok bool) {
 	n := sa.seq.Add(1)
 	if n <= maxSeq {
 		return n, true
+	}
+	if sa.Flags&pfkey.FlagESN != 0 {
+		return n, n <= maxESN
 	}
 	if !sa.cycles {
 		return 0, false
@@ -102,12 +110,17 @@ func (sa *SA) NextSeq() (seq uint64, ok bool) {
 	return (n-1)%maxSeq + 1, true
 }
 
+// SkipSeq makes n the last sequence number sent, for tests of what comes after many packets.
+func (sa *SA) SkipSeq(n uint64) { sa.seq.Store(n) }
+
 // LastSeq is the sequence number last sent, or for an SA that never sent, the highest received; 0 for none.
 func (sa *SA) LastSeq() uint64 {
 	n := sa.seq.Load()
 	switch {
 	case n == 0:
 		return sa.Replay.Last()
+	case sa.Flags&pfkey.FlagESN != 0:
+		return min(n, maxESN)
 	case n > maxSeq && !sa.cycles:
 		return maxSeq
 	}

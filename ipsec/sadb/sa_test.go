@@ -53,6 +53,26 @@ func TestSequence(t *testing.T) {
 	}
 }
 
+// TestExtendedSequence counts on beyond 32 bits and stops before 64 are full.
+func TestExtendedSequence(t *testing.T) {
+	sa := mustAdd(t, New(Config{}), esp(300).with(func(p *Params) { p.Flags = pfkey.FlagESN | pfkey.FlagCycSeq }))
+	sa.seq.Store(math.MaxUint32 - 1)
+	for _, want := range []uint64{math.MaxUint32, 1 << 32, 1<<32 + 1} {
+		if seq, ok := sa.NextSeq(); seq != want || !ok || sa.LastSeq() != want {
+			t.Errorf("%#x %v, LastSeq %#x, want %#x", seq, ok, sa.LastSeq(), want)
+		}
+	}
+	sa.seq.Store(maxESN - 1)
+	if seq, ok := sa.NextSeq(); seq != maxESN || !ok {
+		t.Errorf("%#x %v, want the last number", seq, ok)
+	}
+	for range 2 {
+		if _, ok := sa.NextSeq(); ok || sa.LastSeq() != maxESN {
+			t.Errorf("goes on after the last number; LastSeq %#x", sa.LastSeq())
+		}
+	}
+}
+
 func TestLastSeqOfAReceiver(t *testing.T) {
 	sa := mustAdd(t, New(Config{}), esp(300))
 	sa.Replay.Update(77)

@@ -39,24 +39,17 @@ func (p *parser) encryption(a *association) error {
 	if err != nil {
 		return err
 	}
-	name, old := t.text, a.proto.flags&pfkey.FlagOld != 0
-	switch name {
-	case "simple": // ALG_ENC_OLD
+	if t.text == "simple" { // ALG_ENC_OLD
 		p.warn(t.line, warnObsolete)
-	case "des-deriv": // ALG_ENC_DESDERIV
-		if old {
-			return fail(t, errMismatch)
-		}
-		name = "des-cbc"
-		a.flags |= pfkey.FlagDeriv
-	case "des-32iv": // ALG_ENC_DES32IV
-		if !old {
-			return fail(t, errMismatch)
-		}
-		name = "des-cbc"
-		a.flags |= pfkey.FlagIV4B
 	}
-	row := alg.EncByName(name)
+	row := alg.EncByName(t.text)
+	if v := alg.VariantByName(t.text); v != nil { // ALG_ENC_DESDERIV, ALG_ENC_DES32IV
+		if v.Old != (a.proto.flags&pfkey.FlagOld != 0) {
+			return fail(t, errMismatch)
+		}
+		row = alg.EncByNumber(v.Enc)
+		a.flags |= v.Flags
+	}
 	if row == nil {
 		return fail(t, errAlgorithm)
 	}

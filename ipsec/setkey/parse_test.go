@@ -129,6 +129,10 @@ func TestAssociations(t *testing.T) {
 		{`add ` + ends + `esp 259 -E des-deriv "abcdefgh";`, func(m m) bool { return m.SA.Flags == 0x60 && m.SA.Enc == 2 }},
 		{`add ` + ends + `esp-old 260 -E des-32iv "abcdefgh";`, func(m m) bool { return m.SA.Flags == 0x51 && m.SA.Enc == 2 && m.SAType == 3 }},
 		{`add ` + ends + `esp 262 -f zero-pad -f random-pad -m any -E simple;`, func(m m) bool { return m.SA.Flags == 0x340 }},
+		{`add ` + ends + `esp 259 -E 3des-deriv "abcdefghijklmnopqrstuvwx";`, func(m m) bool { return m.SA.Flags == 0x60 && m.SA.Enc == 3 }},
+		{`add ` + ends + `esp 259 -r 512 -f esn -E aes-gcm-16 ` + secret20 + `;`, func(m m) bool {
+			return m.SA.Flags == 0x440 && m.SA.Replay == 255 && *m.Replay == 4096
+		}},
 		{`add ` + ends + `esp 262 -f nocyclic-seq -f seq-pad -E null;`, func(m m) bool { return m.SA.Flags == 0 }},
 		{`add ` + ends + `ipcomp 2 -C deflate -R;`, func(m m) bool { return m.SA.Flags == 0xc0 && m.SA.Enc == 2 && m.SAType == 9 && m.KeyEnc == nil }},
 		{`add ` + ends + `esp-udp 265 -E null;`, func(m m) bool {
@@ -271,6 +275,7 @@ var rejected = []struct{ script, want string }{
 	{"add " + ends + "esp 1 -E null -A crc 0x00;", "unsupported algorithm at `crc'"},
 	{"add " + ends + "ipcomp 1 -C zip;", "unsupported algorithm at `zip'"},
 	{"add " + ends + "esp 260 -E des-32iv \"abcdefgh\";", "algorithm mismatched at `des-32iv'"},
+	{"add " + ends + "esp-old 260 -E 3des-deriv \"abcdefghijklmnopqrstuvwx\";", "algorithm mismatched at `3des-deriv'"},
 	{"add " + ends + "esp-old 260 -E des-deriv \"abcdefgh\";", "algorithm mismatched at `des-deriv'"},
 	{"add " + ends + "esp 703 -E aes-cbc \"\";", "Invalid key length (0 bits, not of 128 to 256) at `aes-cbc'"},
 	{"add " + ends + "esp 703 -E aes-cbc \"secret\";", "Invalid key length (48 bits, not of 128 to 256) at `aes-cbc'"},

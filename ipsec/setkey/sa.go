@@ -144,12 +144,13 @@ func parseSPI(t token) (uint32, error) {
 	return uint32(n), err
 }
 
-// padding has the words after -f (F_EXT); off are the bits that a word clears.
+// padding has the words after -f (F_EXT); off are the bits that a word clears. esn is our own word for FreeBSD's flag.
 var padding = map[string]struct{ on, off pfkey.Flags }{
 	"random-pad":   {on: pfkey.FlagPRand},
 	"seq-pad":      {},
 	"zero-pad":     {on: pfkey.FlagPZero},
 	"nocyclic-seq": {off: pfkey.FlagCycSeq},
+	"esn":          {on: pfkey.FlagESN},
 }
 
 // extension reads one option, whose word o was read already.
