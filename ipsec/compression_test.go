@@ -53,7 +53,7 @@ func noise(src, dst string, n int) *mbuf.Buf {
 }
 
 // outermost parses what is on the wire.
-func outermost(t *testing.T, b *mbuf.Buf) wire.Packet {
+func outermost(t testing.TB, b *mbuf.Buf) wire.Packet {
 	t.Helper()
 	var p wire.Packet
 	if err := wire.Parse(b.Bytes(), &p); err != nil || p.Len != b.Len() {
@@ -200,7 +200,7 @@ func TestCompressionIsCounted(t *testing.T) {
 }
 
 // wrapped is a packet whose payload is compressed as a peer does it, without an engine.
-func wrapped(t *testing.T, b *mbuf.Buf, cpi uint16) *mbuf.Buf {
+func wrapped(t testing.TB, b *mbuf.Buf, cpi uint16) *mbuf.Buf {
 	t.Helper()
 	defer b.Free()
 	p := outermost(t, b)

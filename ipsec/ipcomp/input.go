@@ -51,7 +51,7 @@ func Input(b *mbuf.Buf, off, nextOff int, sa *sadb.SA) (next uint8, why stats.Re
 	return next, stats.OK
 }
 
-// inflaters restore: 110 KB each.
+// inflaters restore: 115 KB each.
 var inflaters = newPool(func() *inflater {
 	i := new(inflater)
 	i.reader = flate.NewReader(&i.in)

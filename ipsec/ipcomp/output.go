@@ -44,7 +44,7 @@ func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
 	return stats.OK
 }
 
-// deflaters compress: 1.2 MB each.
+// deflaters compress: 0.9 MB each.
 var deflaters = newPool(func() *deflater {
 	d := &deflater{out: make([]byte, 0, maxBody)}
 	d.writer, _ = flate.NewWriter(d, flate.DefaultCompression) // fails for unknown levels only
