@@ -46,11 +46,7 @@ func (e *Engine) inboundComp(b []byte, p *wire.Packet, cpi uint32) (*sadb.SA, st
 	if carriesPacket(wire.IPComp(b[p.Header:]).NextHeader()) {
 		mode = pfkey.ModeTunnel
 	}
-	sa := e.SADB.Outbound(wire.ProtoIPComp, mode, 0, p.Flow.Src, p.Flow.Dst)
-	if sa != nil && uint32(sa.Enc) != cpi {
-		sa = nil
-	}
-	return sa, stats.OK
+	return e.SADB.Outbound(wire.ProtoIPComp, mode, 0, p.Flow.Src, p.Flow.Dst), stats.OK
 }
 
 // expectsTunnel says whether the packet in the packet comes from an IPComp tunnel that its inbound policy asks for.

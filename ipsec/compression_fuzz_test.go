@@ -1,7 +1,6 @@
 package ipsec
 
 import (
-	"bytes"
 	"testing"
 
 	"kipsec/ipsec/pfkey"
@@ -50,9 +49,6 @@ func FuzzCompressed(f *testing.F) {
 		same := inner.Flow.Src == outer.Flow.Src && inner.Flow.Dst == outer.Flow.Dst
 		if !same && h.SPD.Overlaps(pfkey.DirIn, &inner.Flow) == nil {
 			t.Fatalf("%s > %s let out %s > %s", outer.Flow.Src, outer.Flow.Dst, inner.Flow.Src, inner.Flow.Dst)
-		}
-		if !same && bytes.HasPrefix(packet, b.Bytes()) {
-			t.Fatal("other addresses in the same bytes")
 		}
 	})
 }

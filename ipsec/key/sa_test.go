@@ -49,7 +49,9 @@ func TestAddRefused(t *testing.T) {
 		{"IPComp with KEY_AUTH", func(m *pfkey.Message) { m.SAType, m.SA.Auth, m.SA.Enc, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil }},
 		{"IPComp with KEY_ENCRYPT", func(m *pfkey.Message) { m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth = pfkey.SATypeIPComp, 0, 2, nil }},
 		{"IPComp with integrity", func(m *pfkey.Message) { m.SAType, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 2, nil, nil }},
-		{"IPComp by lzs", func(m *pfkey.Message) { m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 3, nil, nil }},
+		{"IPComp by lzs", func(m *pfkey.Message) {
+			m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 3, nil, nil
+		}},
 		{"CPI beyond 16 bits", func(m *pfkey.Message) {
 			m.SAType, m.SA.SPI, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0x10000, 0, 2, nil, nil
 		}},
@@ -106,7 +108,9 @@ func TestAddAccepted(t *testing.T) {
 		{"AES-GCM", func(m *pfkey.Message) {
 			m.SA.Auth, m.SA.Enc, m.SA.Flags, m.KeyAuth, m.KeyEnc = 0, 20, 0, nil, &pfkey.Key{Bits: 160, Key: make([]byte, 20)}
 		}},
-		{"IPComp", func(m *pfkey.Message) { m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil, nil }},
+		{"IPComp", func(m *pfkey.Message) {
+			m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil, nil
+		}},
 		{"IPComp with an empty key", func(m *pfkey.Message) {
 			m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil, &pfkey.Key{}
 		}},
