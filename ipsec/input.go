@@ -16,7 +16,8 @@ import (
 //	Check    the same check for a packet that came in clear
 
 // Input takes the protection off a packet that arrived with ESP, AH or IPComp for an address of this host, and
-// checks what comes out against the policies. Verdicts: Deliver, Drop.
+// checks what comes out against the policies. It may be a packet in a packet, too, which is then ours if a tunnel of IPComp
+// left it uncompressed, and else dropped without a word: the stack has it also. Verdicts: Deliver, Drop.
 func (e *Engine) Input(b *mbuf.Buf) Verdict {
 	var p wire.Packet
 	if err := wire.Parse(b.Bytes(), &p); err != nil {
@@ -24,8 +25,11 @@ func (e *Engine) Input(b *mbuf.Buf) Verdict {
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
 	b.TrimBack(b.Len() - p.Len)
+	if carriesPacket(p.Proto) && !e.expectsTunnel(b.Bytes(), &p) {
+		return Verdict{Action: Drop}
+	}
 	var h history
-	for isIPsec(p.Proto) {
+	for isIPsec(p.Proto) || carriesPacket(p.Proto) {
 		if h.n == maxLayers {
 			return e.drop(stats.InNesting, &p, p.Proto, nil, 0)
 		}
@@ -48,6 +52,9 @@ func (e *Engine) Input(b *mbuf.Buf) Verdict {
 // or brings it back.
 func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v Verdict) {
 	proto := p.Proto
+	if carriesPacket(proto) {
+		return e.unwrapCompTunnel(b, p, h)
+	}
 	xf := transforms[proto]
 	if xf == nil {
 		return false, e.drop(stats.InUnsupported, p, proto, nil, 0)
@@ -56,27 +63,29 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 		return false, e.drop(stats.ESPTooShort, p, proto, nil, 0)
 	}
 	spi := xf.spi(b.Bytes()[p.Header:])
-	sa := e.SADB.Inbound(p.Flow.Dst, proto, spi)
+	sa, why := e.inboundSA(b.Bytes(), p, spi)
 	if sa == nil && h.n > 0 && h.layers[h.n-1].tunnel {
 		return true, Verdict{}
 	}
-	if sa == nil {
-		return false, e.drop(stats.NoSA, p, proto, nil, spi)
+	if why == stats.OK && proto == wire.ProtoIPComp && h.inflated() == maxInflations {
+		why = stats.InNesting
 	}
-	if !sa.Usable() {
-		return false, e.drop(stats.BadState, p, proto, sa, spi)
+	if why != stats.OK {
+		return false, e.drop(why, p, proto, sa, spi)
 	}
 	set := e.family(p.Version)
 	next, why := xf.input(b, p.Header, p.ProtoOff, sa)
 	if why != stats.OK {
 		return false, e.drop(why, p, proto, sa, spi)
 	}
-	e.countInput(set, sa)
+	e.countInput(set, sa, spi)
 	finish(b.Bytes(), p)
-	sa.Record(b.Len(), now())
+	if sa != nil {
+		sa.Record(b.Len(), now())
+	}
 
-	tunnel := (next == wire.ProtoIPIP || next == wire.ProtoIPv6) && sa.Mode != pfkey.ModeTransport
-	h.layers[h.n] = layer{sa: sa, tunnel: tunnel}
+	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
+	h.layers[h.n] = layer{sa: sa, tunnel: tunnel, inflated: proto == wire.ProtoIPComp}
 	h.n++
 	if tunnel {
 		why = e.decapsulate(b, p)
@@ -90,7 +99,31 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	return false, Verdict{}
 }
 
-func (e *Engine) countInput(set *stats.Set, sa *sadb.SA) {
+// inboundSA finds the SA for the IPsec header that p describes. IPComp may do without one: then both answers are zero.
+func (e *Engine) inboundSA(b []byte, p *wire.Packet, spi uint32) (*sadb.SA, stats.Reason) {
+	if p.Proto == wire.ProtoIPComp {
+		return e.inboundComp(b, p, spi)
+	}
+	sa := e.SADB.Inbound(p.Flow.Dst, p.Proto, spi)
+	switch {
+	case sa == nil:
+		return nil, stats.NoSA
+	case !sa.Usable():
+		return sa, stats.BadState
+	}
+	return sa, stats.OK
+}
+
+// countInput counts what a transform took off. sa is nil for IPComp of an algorithm's own CPI without an SA.
+func (e *Engine) countInput(set *stats.Set, sa *sadb.SA, spi uint32) {
+	switch {
+	case sa == nil:
+		set.CountAlg(stats.InCompHist, uint8(spi))
+		return
+	case sa.Proto == wire.ProtoIPComp:
+		set.CountAlg(stats.InCompHist, uint8(sa.Enc))
+		return
+	}
 	set.CountAlg(stats.InESPHist, uint8(sa.Enc))
 	if sa.Suite.ICVLen() > 0 {
 		set.Count(stats.InESPAuthSucc)
@@ -130,7 +163,11 @@ func (e *Engine) Check(b []byte) Verdict {
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
 	var none history
-	if why := e.accept(&p, b, &none); why != stats.OK {
+	why := e.accept(&p, b, &none)
+	if why == stats.InDefault && carriesPacket(p.Proto) && e.expectsTunnel(b, &p) {
+		why = stats.OK // the outer header of a tunnel; Input asks about what is inside
+	}
+	if why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)
 	}
 	return Verdict{Action: Pass}

@@ -227,24 +227,43 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 // apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped.
 func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 	inner := *p
+	verdict := Verdict{Action: Pass} // while the packet is as it was
 	for i := range steps {
 		s := &steps[i]
 		if s.tunnel {
 			if why := e.encapsulate(b, p, s.sa); why != stats.OK {
 				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
 			}
+			verdict.Action = Send
 		}
-		if why := s.xf.output(b, p.Insert, p.NextOff, s.sa); why != stats.OK {
+		why := s.xf.output(b, p.Insert, p.NextOff, s.sa)
+		e.countOutput(e.family(p.Version), s.sa, why)
+		if why.Kept() {
+			continue
+		}
+		if why != stats.OK {
 			return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
 		}
+		verdict.Action = Send
 		finish(b.Bytes(), p)
 		s.sa.Record(b.Len(), now())
-		set := e.family(p.Version)
-		set.Count(stats.OutSuccess)
-		set.CountAlg(stats.OutESPHist, uint8(s.sa.Enc))
 	}
 	*p = inner
-	return Verdict{Action: Send}
+	return verdict
+}
+
+// countOutput counts what a transform did. Compression is counted by attempts, whatever came of them (KAME
+// ipcomp_output).
+func (e *Engine) countOutput(set *stats.Set, sa *sadb.SA, why stats.Reason) {
+	if why == stats.OK {
+		set.Count(stats.OutSuccess)
+	}
+	switch {
+	case sa.Proto == wire.ProtoIPComp && (why == stats.OK || why == stats.NoGain):
+		set.CountAlg(stats.OutCompHist, uint8(sa.Enc))
+	case sa.Proto == wire.ProtoESP && why == stats.OK:
+		set.CountAlg(stats.OutESPHist, uint8(sa.Enc))
+	}
 }
 
 // finish makes the outermost header agree with the packet's length.

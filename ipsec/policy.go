@@ -50,14 +50,26 @@ const maxLayers = 8
 
 // layer is one protection that an arriving packet had.
 type layer struct {
-	sa     *sadb.SA
-	tunnel bool
+	sa       *sadb.SA // nil: none was needed, and the layer proves nothing
+	tunnel   bool
+	inflated bool // by IPComp
 }
 
 // history is what an arriving packet had around it, outermost first.
 type history struct {
 	layers [maxLayers]layer
 	n      int
+}
+
+// inflated is how often IPComp has made the packet longer.
+func (h *history) inflated() int {
+	n := 0
+	for i := range h.n {
+		if h.layers[i].inflated {
+			n++
+		}
+	}
+	return n
 }
 
 // satisfies says whether the protections of a packet are at least those that the policy asks for, in its order. The
@@ -67,24 +79,23 @@ func (e *Engine) satisfies(policy *spd.Policy, h *history) bool {
 	at := h.n - 1
 	for i := range policy.Requests {
 		r := &policy.Requests[i]
-		found := at
-		for found >= 0 && !h.layers[found].fits(r) {
-			found--
-		}
-		if found >= 0 {
-			at = found - 1
+		// RFC 3173 §2.2: what is too small to shrink arrives without IPComp.
+		if r.Proto == wire.ProtoIPComp || e.level(policy, r) != pfkey.LevelRequire {
 			continue
 		}
-		// RFC 3173 §2.2: what is too small to shrink arrives without IPComp.
-		if r.Proto != wire.ProtoIPComp && e.level(policy, r) == pfkey.LevelRequire {
+		for at >= 0 && !h.layers[at].fits(r) && !h.layers[at].aroundUncompressed(policy.Requests[:i], r) {
+			at--
+		}
+		if at < 0 {
 			return false
 		}
+		at--
 	}
 	return true
 }
 
 func (l *layer) fits(r *spd.Request) bool {
-	if l.sa.Proto != r.Proto || l.tunnel != (r.Mode == pfkey.ModeTunnel) {
+	if l.sa == nil || l.sa.Proto != r.Proto || l.tunnel != (r.Mode == pfkey.ModeTunnel) {
 		return false
 	}
 	if r.Level == pfkey.LevelUnique && r.ReqID != 0 && l.sa.ReqID != r.ReqID {

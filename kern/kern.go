@@ -166,7 +166,8 @@ func (k *Kernel) attach() (err error) {
 	k.atShutdown(sender.Close)
 	k.Engine.PathMTU = sender.MTU
 	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU}
-	for _, proto := range []uint8{wire.ProtoESP} {
+	// Tunnels of IPComp send what they cannot compress as a packet in a packet.
+	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			receiver, err := rawip.Open(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass})
 			if errors.Is(err, unix.EAFNOSUPPORT) && family == unix.AF_INET6 {

@@ -51,6 +51,9 @@ func TestAddRefused(t *testing.T) {
 		{"IPComp with KEY_AUTH", func(m *pfkey.Message) { m.SAType, m.SA.Auth, m.SA.Enc, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil }},
 		{"IPComp with KEY_ENCRYPT", func(m *pfkey.Message) { m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth = pfkey.SATypeIPComp, 0, 2, nil }},
 		{"IPComp with integrity", func(m *pfkey.Message) { m.SAType, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 2, nil, nil }},
+		{"IPComp by lzs", func(m *pfkey.Message) {
+			m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 3, nil, nil
+		}},
 		{"CPI beyond 16 bits", func(m *pfkey.Message) {
 			m.SAType, m.SA.SPI, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0x10000, 0, 2, nil, nil
 		}},
@@ -124,6 +127,16 @@ func TestAddAccepted(t *testing.T) {
 		{"SHA-512, as OpenIKED", func(m *pfkey.Message) { m.SA.Auth, m.KeyAuth = 7, &pfkey.Key{Bits: 512, Key: make([]byte, 64)} }},
 		{"AES-GCM", func(m *pfkey.Message) {
 			m.SA.Auth, m.SA.Enc, m.SA.Flags, m.KeyAuth, m.KeyEnc = 0, 20, 0, nil, &pfkey.Key{Bits: 160, Key: make([]byte, 20)}
+		}},
+		{"IPComp", func(m *pfkey.Message) {
+			m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil, nil
+		}},
+		{"IPComp with an empty key", func(m *pfkey.Message) {
+			m.SAType, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0, 2, nil, &pfkey.Key{}
+		}},
+		{"IPComp with RAWCPI and an SPI beyond 16 bits", func(m *pfkey.Message) {
+			m.SAType, m.SA.SPI, m.SA.Auth, m.SA.Enc, m.KeyAuth, m.KeyEnc = pfkey.SATypeIPComp, 0x10000, 0, 2, nil, nil
+			m.SA.Flags |= pfkey.FlagRawCPI
 		}},
 		{"ESP in UDP", func(m *pfkey.Message) {
 			m.NATType, m.NATSrcPort, m.NATDstPort, m.NATOrig = new(uint8(2)), new(uint16(4500)), new(uint16(4501)), addr("192.168.1.1")

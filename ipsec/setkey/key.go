@@ -95,17 +95,30 @@ func (p *parser) compression(a *association) error {
 	if err != nil {
 		return err
 	}
-	row := alg.CompByName(t.text)
-	if row == nil {
+	var ok bool
+	if a.enc, ok = compNumber(t.text); !ok {
 		return fail(t, errAlgorithm)
 	}
-	a.enc = row.Number
 	t, err = p.peek()
 	if err == nil && t.kind == word && t.text == "-R" { // F_RAWCPI
 		p.peeked = false
 		a.flags |= pfkey.FlagRawCPI
 	}
 	return err
+}
+
+// compNumber is the number of ALG_COMP. The language has two words more than kernels have algorithms; they are refused there.
+func compNumber(name string) (pfkey.EncAlg, bool) {
+	if row := alg.CompByName(name); row != nil {
+		return row.Number, true
+	}
+	switch name {
+	case "oui":
+		return 1, true
+	case "lzs":
+		return 3, true
+	}
+	return 0, false
 }
 
 // key reads QUOTEDSTRING or HEXSTRING. of is the algorithm's word, which errors show instead of what may be

@@ -135,6 +135,8 @@ func TestAssociations(t *testing.T) {
 		}},
 		{`add ` + ends + `esp 262 -f nocyclic-seq -f seq-pad -E null;`, func(m m) bool { return m.SA.Flags == 0 }},
 		{`add ` + ends + `ipcomp 2 -C deflate -R;`, func(m m) bool { return m.SA.Flags == 0xc0 && m.SA.Enc == 2 && m.SAType == 9 && m.KeyEnc == nil }},
+		{`add ` + ends + `ipcomp 2 -C oui;`, func(m m) bool { return m.SA.Flags == 0x40 && m.SA.Enc == 1 && m.SAType == 9 }},
+		{`add ` + ends + `ipcomp 0x10000 -C lzs;`, func(m m) bool { return m.SA.Enc == 3 && m.SA.SPI == 0x10000 }},
 		{`add ` + ends + `esp-udp 265 -E null;`, func(m m) bool {
 			return *m.NATType == 2 && *m.NATSrcPort == 4500 && *m.NATDstPort == 4500 && m.Src.Addr.Port() == 0 && m.NATOrig == nil
 		}},

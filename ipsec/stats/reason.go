@@ -8,12 +8,15 @@ import (
 	"strings"
 )
 
-// Reason says why a packet was dropped. OK means that it was not.
+// Reason says why a packet was dropped. OK means that it was not, and so do AsIs and NoGain.
 type Reason uint8
 
 // The reasons. Inbound ones first, then outbound ones.
 const (
 	OK Reason = iota
+
+	AsIs   // not dropped: too short for the transform, which left it as it was
+	NoGain // not dropped: the transform tried, and left it as it was
 
 	InMalformed    // the IP header or the extension headers make no sense
 	InNesting      // more layers of IPsec than the engine unwraps
@@ -26,6 +29,9 @@ const (
 	ESPAuthFail    // the ICV is wrong
 	ESPDecryptFail // the cipher text is not whole blocks
 	ESPBadPadding  // the pad length reaches out of the packet
+	UnknownCPI     // neither an algorithm's CPI nor that of an SA
+	InflateFailed  // what IPComp carries is not compressed data
+	InflateTooBig  // it would grow beyond the largest packet
 	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
 	InPolicy       // the SPD asks for more protection than the packet had
 	InDefault      // no policy, and def_policy is discard
@@ -54,7 +60,9 @@ var reasons = [numReasons]struct {
 	level syslog.Priority
 	text  string
 }{
-	OK: {name: "ok"},
+	OK:     {name: "ok"},
+	AsIs:   {name: "as-is"},
+	NoGain: {name: "no-gain"},
 
 	InMalformed:    {"in-malformed", InInval, syslog.LOG_ERR, "$ip input: malformed packet (len=$len)"},
 	InNesting:      {"in-nesting", InInval, syslog.LOG_WARNING, "$ip $proto input: too many layers of IPsec: $packet"},
@@ -62,11 +70,14 @@ var reasons = [numReasons]struct {
 	NoSA:           {"no-sa", InNoSA, syslog.LOG_WARNING, "$ip $proto input: no key association found for spi $spi"},
 	BadState:       {"bad-state", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: non-mature/dying SA found for spi $spi"},
 	ESPAlignment:   {"esp-alignment", InInval, syslog.LOG_ERR, "$ip ESP input: packet alignment problem (off=$off, pktlen=$len)"},
-	ESPTooShort:    {"esp-too-short", InInval, syslog.LOG_WARNING, "$ip ESP input: packet too short"},
+	ESPTooShort:    {"esp-too-short", InInval, syslog.LOG_WARNING, "$ip $proto input: packet too short"},
 	ESPReplay:      {"esp-replay", InESPReplay, syslog.LOG_WARNING, "replay packet in $ip ESP input: $packet $sa"},
 	ESPAuthFail:    {"esp-auth-fail", InESPAuthFail, syslog.LOG_WARNING, "auth fail in $ip ESP input: $packet $sa"},
 	ESPDecryptFail: {"esp-decrypt-fail", InInval, syslog.LOG_ERR, "decrypt fail in $ip ESP input: $sa"},
 	ESPBadPadding:  {"esp-bad-padding", InInval, syslog.LOG_WARNING, "bad pad length in $ip ESP input: $packet $sa"},
+	UnknownCPI:     {"unknown-cpi", InNoSA, syslog.LOG_WARNING, "$ip IPComp input: unknown cpi $spi"},
+	InflateFailed:  {"inflate-failed", InInval, syslog.LOG_ERR, "decompression failure in $ip IPComp input: $packet"},
+	InflateTooBig:  {"inflate-too-big", InInval, syslog.LOG_WARNING, "$ip IPComp input: decompressed size exceeds limit: $packet"},
 	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
 	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
 	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
@@ -93,8 +104,11 @@ func (r Reason) String() string {
 	return reasons[r].name
 }
 
-// Field is the counter that the reason moves. Not for OK.
+// Field is the counter that the reason moves. Only for packets that are dropped.
 func (r Reason) Field() Field { return reasons[r].field }
+
+// Kept says that a transform left the packet as it was; it goes on without it.
+func (r Reason) Kept() bool { return r == AsIs || r == NoGain }
 
 // Level is the syslog priority of the reason's line.
 func (r Reason) Level() syslog.Priority { return reasons[r].level }

@@ -8,7 +8,7 @@ import (
 
 func TestEveryRowIsWhole(t *testing.T) {
 	names := map[string]bool{}
-	for r := OK + 1; r < numReasons; r++ {
+	for r := NoGain + 1; r < numReasons; r++ {
 		row := reasons[r]
 		if row.name == "" || row.text == "" || row.level == 0 {
 			t.Errorf("reason %d lacks a name, a text or a level", r)
@@ -49,6 +49,8 @@ func TestWordsAreKAMEs(t *testing.T) {
 		{ESPReplay, d, "replay packet in IPv4 ESP input: packet(SPI=4660 src=10.0.0.1 dst=10.0.0.2) SA(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
 		{ESPAuthFail, d, "auth fail in IPv4 ESP input: packet(SPI=4660 src=10.0.0.1 dst=10.0.0.2) SA(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
 		{ESPAlignment, d, "IPv4 ESP input: packet alignment problem (off=20, pktlen=63)"},
+		{UnknownCPI, d, "IPv4 IPComp input: unknown cpi 4660"},
+		{UnknownCPI, d6, "IPv6 IPComp input: unknown cpi 4660"},
 		{SeqOverflow, d, "replay counter overflowed. SA(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
 	} {
 		if got := test.reason.Text(test.detail); got != test.want {

@@ -110,6 +110,10 @@ func (b *Buf) Copy() *Buf {
 	return c
 }
 
+// Swap exchanges the packets of two buffers with all that is around them. A packet that outgrows its buffer moves so into
+// a larger one, while those who hold the Buf keep holding the packet. What Bytes returned before belongs to the other.
+func (b *Buf) Swap(c *Buf) { *b, *c = *c, *b }
+
 // pool keeps free buffers of one size up to a bound; what exceeds it goes to the garbage collector.
 type pool struct {
 	size int

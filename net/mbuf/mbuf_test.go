@@ -91,3 +91,28 @@ func TestInUseCounts(t *testing.T) {
 		t.Errorf("%d in use after Free, want %d", InUse(), before)
 	}
 }
+
+// TestSwap moves packets between a small and a large buffer; each goes back to its own pool.
+func TestSwap(t *testing.T) {
+	before := InUse()
+	b, c := Get(10), Get(MaxSize)
+	copy(b.Append(5), "small")
+	copy(c.Append(5), "large")
+	c.Prepend(1)[0] = '>'
+	b.Swap(c)
+	if string(b.Bytes()) != ">large" || string(c.Bytes()) != "small" {
+		t.Fatalf("%q and %q", b.Bytes(), c.Bytes())
+	}
+	if b.Append(60000) == nil || c.Append(60000) != nil {
+		t.Error("the room did not move with the packets")
+	}
+	smallOut, largeOut := small.out.Load(), large.out.Load()
+	b.Free()
+	if large.out.Load() != largeOut-1 || small.out.Load() != smallOut {
+		t.Error("the large buffer did not go back to its pool")
+	}
+	c.Free()
+	if InUse() != before {
+		t.Errorf("%d buffers in use, %d before", InUse(), before)
+	}
+}
