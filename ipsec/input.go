@@ -18,7 +18,9 @@ import (
 // Input takes the protection off a packet that arrived with ESP, AH or IPComp for an address of this host, and
 // checks what comes out against the policies. It may be a packet in a packet, too, which is then ours if a tunnel of IPComp
 // left it uncompressed, and else dropped without a word: the stack has it also. Verdicts: Deliver, Drop.
-func (e *Engine) Input(b *mbuf.Buf) Verdict {
+func (e *Engine) Input(b *mbuf.Buf) Verdict { return e.input(b, new(history)) }
+
+func (e *Engine) input(b *mbuf.Buf, h *history) Verdict {
 	var p wire.Packet
 	if err := wire.Parse(b.Bytes(), &p); err != nil {
 		p.Version = version(b.Bytes())
@@ -28,12 +30,11 @@ func (e *Engine) Input(b *mbuf.Buf) Verdict {
 	if carriesPacket(p.Proto) && !e.expectsTunnel(b.Bytes(), &p) {
 		return Verdict{Action: Drop}
 	}
-	var h history
 	for isIPsec(p.Proto) || carriesPacket(p.Proto) {
 		if h.n == maxLayers {
 			return e.drop(stats.InNesting, &p, p.Proto, nil, 0)
 		}
-		done, v := e.unwrap(b, &p, &h)
+		done, v := e.unwrap(b, &p, h)
 		if v.Why != stats.OK {
 			return v
 		}
@@ -41,7 +42,8 @@ func (e *Engine) Input(b *mbuf.Buf) Verdict {
 			break
 		}
 	}
-	if why := e.accept(&p, b.Bytes(), &h); why != stats.OK {
+	h.translate(b.Bytes(), &p)
+	if why := e.accept(&p, b.Bytes(), h); why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)
 	}
 	e.clampReply(b.Bytes(), &p)

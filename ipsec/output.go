@@ -216,7 +216,7 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 		if version == 4 {
 			room = min(room, wire.MaxPacket)
 		}
-		room = steps[i].xf.maxPayload(steps[i].sa, room-header)
+		room = steps[i].xf.maxPayload(steps[i].sa, room-header-udpRoom(steps[i].sa))
 		if !steps[i].tunnel {
 			room += header
 		}
@@ -245,6 +245,11 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 			return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
 		}
 		verdict.Action = Send
+		if s.sa.NAT != nil {
+			if why := putInUDP(b, p, s.sa.NAT); why != stats.OK {
+				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
+			}
+		}
 		finish(b.Bytes(), p)
 		s.sa.Record(b.Len(), now())
 	}

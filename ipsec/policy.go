@@ -59,6 +59,7 @@ type layer struct {
 type history struct {
 	layers [maxLayers]layer
 	n      int
+	udp    bool // the outermost layer came in UDP
 }
 
 // inflated is how often IPComp has made the packet longer.

@@ -51,6 +51,7 @@ func (k *Kernel) divert() error {
 		return nil
 	})
 	k.loop(k.tick())
+	k.loop(k.followEnds(table))
 	return nil
 }
 

@@ -29,6 +29,7 @@ import (
 	"kipsec/ipsec/spd"
 	"kipsec/kern/klog"
 	"kipsec/kern/sysctl"
+	"kipsec/net/link"
 	"kipsec/net/nfq"
 	"kipsec/net/nft"
 	"kipsec/net/ns"
@@ -55,6 +56,9 @@ type Kernel struct {
 	Key    *key.Engine
 	Log    *klog.Logger
 
+	keepalive *ipsec.Keepalive
+	natEnds   chan struct{} // wakes followEnds
+
 	netns  string
 	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
 	undo   []func() error // what Shutdown does, last first
@@ -65,7 +69,7 @@ type Kernel struct {
 // New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
 // run whole ones.
 func New() (*Kernel, error) {
-	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), fail: make(chan error, 16)}
+	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), natEnds: make(chan struct{}, 1), fail: make(chan error, 16)}
 	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
 	number := func(v *sysctl.Int) func() uint32 { return func() uint32 { return uint32(max(v.Load(), 0)) } }
 	keys := &k.Knobs.Key
@@ -74,6 +78,7 @@ func New() (*Kernel, error) {
 		SPIMin:    number(keys.SPIMinVal), SPIMax: number(keys.SPIMaxVal), SPITries: number(keys.SPITryCnt),
 		LarvalLifetime: func() time.Duration { return time.Duration(keys.LarvalLifetime.Load()) * time.Second },
 		OnExpire:       func(sa *sadb.SA, hard bool) { k.Key.Expire(sa, hard) },
+		OnNATEnds:      k.natEndsChanged,
 	})
 	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log})
 	k.Key = key.New(key.Config{
@@ -169,16 +174,13 @@ func (k *Kernel) attach() (err error) {
 	// Tunnels of IPComp send what they cannot compress as a packet in a packet.
 	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			receiver, err := rawip.Open(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass})
-			if errors.Is(err, unix.EAFNOSUPPORT) && family == unix.AF_INET6 {
-				continue
-			}
-			if err != nil {
+			if err := k.receive(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass}, path.Inbound); err != nil {
 				return err
 			}
-			k.atShutdown(receiver.Close)
-			k.loop(func() error { return path.Inbound(receiver) })
 		}
+	}
+	if err := k.natTraversal(path); err != nil {
+		return err
 	}
 	k.loop(path.Outbound)
 	queue, err := nfq.Open(nfq.Config{Number: Queue})
@@ -198,6 +200,20 @@ func (k *Kernel) attach() (err error) {
 	return k.divert()
 }
 
+// receive opens a raw socket and runs a loop on it. Without IPv6 in the kernel there is nothing to receive.
+func (k *Kernel) receive(cfg rawip.Config, run func(link.Link) error) error {
+	receiver, err := rawip.Open(cfg)
+	if errors.Is(err, unix.EAFNOSUPPORT) && cfg.Family == unix.AF_INET6 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k.atShutdown(receiver.Close)
+	k.loop(func() error { return run(receiver) })
+	return nil
+}
+
 // tick returns a loop that lets SAs age, once a second, until Shutdown.
 func (k *Kernel) tick() func() error {
 	quit := make(chan struct{})
@@ -209,6 +225,7 @@ func (k *Kernel) tick() func() error {
 			select {
 			case now := <-ticker.C:
 				k.SADB.Tick(now)
+				k.keepalive.Tick(now)
 				for _, p := range k.SPD.Expire(now) {
 					k.Key.ExpirePolicy(p)
 				}

@@ -38,7 +38,13 @@ func (p *Path) Outbound() error {
 
 // Inbound carries what arrives on a wire to the stack, until the wire is closed.
 func (p *Path) Inbound(wire link.Link) error {
-	i := inbound{path: p}
+	i := inbound{path: p, input: p.Engine.Input}
+	return each(wire, i.run)
+}
+
+// InboundUDP is Inbound for a wire that brings ESP in UDP.
+func (p *Path) InboundUDP(wire link.Link) error {
+	i := inbound{path: p, input: p.Engine.InputUDP}
 	return each(wire, i.run)
 }
 
@@ -173,13 +179,14 @@ func (o *outbound) refuse(b *mbuf.Buf, mtu int) {
 // inbound is the state of one goroutine that receives.
 type inbound struct {
 	path  *Path
+	input func(*mbuf.Buf) ipsec.Verdict
 	local []*mbuf.Buf
 }
 
 func (i *inbound) run(bufs []*mbuf.Buf) {
 	i.local = i.local[:0]
 	for _, b := range bufs {
-		if v := i.path.Engine.Input(b); v.Action != ipsec.Deliver {
+		if v := i.input(b); v.Action != ipsec.Deliver {
 			b.Free()
 			continue
 		}

@@ -90,15 +90,15 @@ func checkKeys(m *pfkey.Message) error {
 	return nil
 }
 
-// natTraversal reads the extensions for ESP in UDP. Type 2 (RFC 3948) is the only one.
+// natTraversal reads the extensions for ESP in UDP. Without ports, they are those of RFC 3948.
 func natTraversal(m *pfkey.Message) (*sadb.NAT, error) {
 	if m.NATType == nil || *m.NATType == 0 {
 		return nil, nil
 	}
-	if *m.NATType != 2 || protocol(m.SAType) != wire.ProtoESP {
+	if *m.NATType != sadb.NATESPInUDP || protocol(m.SAType) != wire.ProtoESP {
 		return nil, syscall.EINVAL
 	}
-	n := &sadb.NAT{Type: *m.NATType}
+	n := &sadb.NAT{Type: *m.NATType, SrcPort: wire.PortESPInUDP, DstPort: wire.PortESPInUDP}
 	if m.NATSrcPort != nil {
 		n.SrcPort = *m.NATSrcPort
 	}

@@ -165,6 +165,7 @@ func (db *DB) insertLocked(sa *SA) {
 		sa.inLarval = db.larvals.PushBack(sa)
 	}
 	db.scheduleLocked(sa)
+	db.nat.insert(sa)
 }
 
 // killLocked ends an SA for good: its keys are wiped.
@@ -193,6 +194,7 @@ func (db *DB) removeLocked(sa *SA) {
 		sa.inLarval = nil
 	}
 	db.unscheduleLocked(sa)
+	db.nat.remove(sa)
 	sa.header = nil
 	db.len--
 }

@@ -51,6 +51,8 @@ type Config struct {
 	// OnExpire is called by Tick, without locks, for each SA that passed a soft lifetime and is dying now, and for
 	// each that passed a hard lifetime and is gone.
 	OnExpire func(sa *SA, hard bool)
+	// OnNATEnds is called, without locks, after a change of what NATEnds returns. It must not block.
+	OnNATEnds func()
 	// Limit bounds the number of SAs; 0 means DefaultLimit.
 	Limit int
 }
@@ -73,6 +75,7 @@ type DB struct {
 	deadlines deadlines             // a heap of the SAs that have a time limit
 	events    []event               // for the next Tick to tell
 	retired   []*alg.Suite          // of SAs that this change took away
+	nat       nat
 }
 
 // event is an SA that aged.
@@ -100,6 +103,9 @@ func New(cfg Config) *DB {
 	if cfg.OnExpire == nil {
 		cfg.OnExpire = func(*SA, bool) {}
 	}
+	if cfg.OnNATEnds == nil {
+		cfg.OnNATEnds = func() {}
+	}
 	if cfg.Limit == 0 {
 		cfg.Limit = DefaultLimit
 	}
@@ -123,9 +129,12 @@ const grace = time.Second
 
 // unlock ends a change. Keys of SAs that it took away are wiped when no packet can be using them any more.
 func (db *DB) unlock() {
-	retired := db.retired
-	db.retired = nil
+	retired, moved := db.retired, db.nat.changed
+	db.retired, db.nat.changed = nil, false
 	db.mu.Unlock()
+	if moved {
+		db.cfg.OnNATEnds()
+	}
 	if len(retired) == 0 {
 		return
 	}

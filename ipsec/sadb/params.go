@@ -21,10 +21,13 @@ type Lifetime struct {
 
 // NAT says how an SA's packets travel in UDP through address translators (RFC 3948).
 type NAT struct {
-	Type             uint8  // UDP_ENCAP value; 2 is RFC 3948
-	SrcPort, DstPort uint16 // host byte order
-	OriginalAddr     netip.Addr
+	Type             uint8      // NATESPInUDP
+	SrcPort, DstPort uint16     // host byte order
+	OriginalAddr     netip.Addr // the source as the peer sees it, before translators; invalid if not known
 }
+
+// NATESPInUDP is the one type of NAT: RFC 3948 (UDP_ENCAP_ESPINUDP of udp.h).
+const NATESPInUDP = 2
 
 // Params is what PF_KEY says about an SA. Add, Update and GetSPI copy all of it; that of an SA never changes.
 type Params struct {
@@ -113,7 +116,7 @@ func (p *Params) check() error {
 	case p.ReplayWindow > replay.MaxSize:
 		return ErrInvalid
 	}
-	return nil
+	return p.checkNAT()
 }
 
 // suite judges algorithms and keys and makes the keyed crypto of them. It is nil for AH and IPComp, which have none

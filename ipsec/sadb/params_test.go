@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 func TestOwnCopy(t *testing.T) {
 	p := esp(300)
 	p.Hard, p.Soft = &Lifetime{Bytes: 10}, &Lifetime{Bytes: 5}
-	p.NAT = &NAT{Type: 2, SrcPort: 4500}
+	p.NAT = &NAT{Type: 2, SrcPort: 4500, DstPort: 4500}
 	sa := mustAdd(t, New(Config{}), p)
 	p.EncKey[0], p.AuthKey[0] = 0, 0
 	p.Hard.Bytes, p.Soft.Bytes, p.NAT.SrcPort = 1, 1, 1

@@ -12,8 +12,8 @@ import (
 
 const (
 	// Headroom is the space in bytes that a reader leaves in front of a packet: enough for a bundle
-	// of four tunnels (outer IPv6, ESP header, 16-byte IV each).
-	Headroom = 4 * (40 + 8 + 16)
+	// of four tunnels (outer IPv6, UDP and ESP header, 16-byte IV each).
+	Headroom = 4 * (40 + 8 + 8 + 16)
 	// Tailroom is the space in bytes behind a packet of the largest size: padding and ICV of four transforms.
 	Tailroom = 4 * (256 + 32)
 	// SmallSize is the largest packet that is sure to fit a small buffer with head-room and tail-room.

@@ -5,7 +5,8 @@
 //
 //	hook prerouting  enter   forget our bits of the mark; packets from enc0 get MarkReturn
 //	hook prerouting  divert  packets to be forwarded that match "out" get MarkForward
-//	hook input       input   packets from enc0, IPsec itself and neighbour discovery pass; others that match "in" are queued
+//	hook input       input   ESP in UDP is taken away from UDP;
+//	                         packets from enc0, IPsec itself and neighbour discovery pass; others that match "in" are queued
 //	hook forward     forward packets from enc0 pass; others that match "in" are queued
 //	hook output      output  what kipsec sends and neighbour discovery pass; others that match "out" get MarkDivert
 //	hook postrouting leave   packets with one of those two marks that leave through another interface are queued
@@ -32,6 +33,8 @@ const TableName = "kipsec"
 const (
 	// MarkDivert is on packets of this host that are to go to enc0.
 	MarkDivert uint32 = 0x10000000
+	// MarkInUDP is on packets in hook input that hold ESP in UDP, where MarkDivert has no other meaning.
+	MarkInUDP = MarkDivert
 	// MarkReturn is on packets that came from enc0. With src_valid_mark they pass the reverse path check.
 	MarkReturn uint32 = 0x20000000
 	// MarkBypass is on packets that kipsec sends (SO_MARK of its sockets): the rules leave them alone.

@@ -3,6 +3,8 @@ package nft
 import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/wire"
 )
 
 // Names inside the table.
@@ -40,7 +42,10 @@ func baseChains(f family, c Config, ask exprs) []baseChain {
 			rule(marked(MarkDivert), setMark(MarkDivert, MarkForward)),
 		}},
 		{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, 20, []exprs{
+			rule(protocol(wire.ProtoESPInUDP), marked(MarkInUDP), accept()), // by a second table of ours
 			forget, // or a socket with tcp_fwmark_accept inherits them
+			rule(protocol(wire.ProtoUDP), toPort(wire.PortESPInUDP), jump(udpChain)),
+			rule(protocol(wire.ProtoUDP), toEnd(f), jump(udpChain)),
 			rule(fromEnc, accept()),
 			rule(carriesIPsec(), accept()),
 			jump(inChain),
@@ -60,7 +65,7 @@ func baseChains(f family, c Config, ask exprs) []baseChain {
 	}
 	if f.size == 16 {
 		input, output := &chains[2], &chains[4]
-		input.insert(3, rule(fragmentOfIPsec(), accept()), rule(neighbourDiscovery(), accept()))
+		input.insert(6, rule(fragmentOfIPsec(), accept()), rule(laterPieceOfUDP(), accept()), rule(neighbourDiscovery(), accept()))
 		output.insert(2, rule(neighbourDiscovery(), accept()))
 	}
 	return chains
@@ -82,6 +87,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, ask expr
 	for _, name := range []string{outChain, inChain} {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
+	addInUDP(tx, t, f)
 	for _, b := range baseChains(f, c, ask) {
 		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
 		for _, r := range b.rules {

@@ -3,6 +3,9 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +34,9 @@ type Table struct {
 	mu     sync.Mutex // guards the following
 	conn   *conn
 	chains []*chain
-	added  time.Time // when something was added last
-	stale  bool      // the kernel's state is not known: the next Set makes the table anew
+	ends   map[netip.AddrPort]bool // see SetEnds
+	added  time.Time               // when something was added last
+	stale  bool                    // the kernel's state is not known: the next Set makes the table anew
 }
 
 // chain is one of the chains that follow the selectors, and what the kernel has of it.
@@ -150,7 +154,10 @@ func (t *Table) makeAnew() error {
 		return err
 	}
 	grace()
-	if err := t.conn.transact(func(tx *nftables.Conn) { t.addTables(tx, t.chains) }); err != nil {
+	if err := t.conn.transact(func(tx *nftables.Conn) {
+		t.addTables(tx, t.chains)
+		t.changeEnds(tx, slices.Collect(maps.Keys(t.ends)), nil)
+	}); err != nil {
 		return errors.Join(err, remove(t.conn, t.has.families, guardName))
 	}
 	grace()

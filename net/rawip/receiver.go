@@ -43,6 +43,7 @@ type Config struct {
 	Family int    // unix.AF_INET or unix.AF_INET6
 	Proto  uint8  // the protocol: wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp
 	Mark   uint32 // of the socket: routes that the kernel looks up for it, as for a too-big message. 0 sets none
+	Only   uint32 // take only packets that have one of these bits of the mark; 0 takes all
 }
 
 // Receiver is a raw socket that receives. The memory for reassembled packets, 64 KiB for each packet of a batch, is only
@@ -99,6 +100,9 @@ func Open(c Config) (*Receiver, error) {
 func (c Config) prepare(fd int) error {
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	if err := setMark(fd, c.Mark); err != nil {
+		return err
+	}
+	if err := takeOnly(fd, c.Only); err != nil {
 		return err
 	}
 	if c.Family != unix.AF_INET6 {

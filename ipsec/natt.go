@@ -1,0 +1,113 @@
+package ipsec
+
+import (
+	"net/netip"
+
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/stats"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// udpRoom is how many bytes of each packet of the SA its UDP header takes.
+func udpRoom(sa *sadb.SA) int {
+	if sa.NAT == nil {
+		return 0
+	}
+	return wire.UDPHeaderLen
+}
+
+// putInUDP puts a UDP header in front of the ESP header that p.Insert says (RFC 3948 §2.1). The IP header's length and
+// checksum are the caller's.
+func putInUDP(b *mbuf.Buf, p *wire.Packet, n *sadb.NAT) stats.Reason {
+	largest := wire.MaxPacket
+	if p.Version == 6 {
+		largest += wire.IPv6HeaderLen
+	}
+	if b.Len()+wire.UDPHeaderLen > largest {
+		return stats.TooBig
+	}
+	if b.Prepend(wire.UDPHeaderLen) == nil {
+		return stats.ESPNoRoom
+	}
+	packet := b.Bytes()
+	copy(packet[:p.Insert], packet[wire.UDPHeaderLen:])
+	packet[p.NextOff] = wire.ProtoUDP
+	fillUDP(packet[p.Insert:], p.Flow.Src, p.Flow.Dst, n)
+	return stats.OK
+}
+
+// fillUDP writes the header of a datagram that is the whole slice. RFC 3948 §2.1 wants no checksum over IPv4; IPv6 has to
+// have one (RFC 8200 §8.1).
+func fillUDP(datagram []byte, src, dst netip.Addr, n *sadb.NAT) {
+	u := wire.UDP(datagram)
+	u.SetSrcPort(n.SrcPort)
+	u.SetDstPort(n.DstPort)
+	u.SetLength(uint16(len(datagram)))
+	u.SetChecksum(0)
+	if src.Is4() {
+		return
+	}
+	sum := ^wire.Checksum(datagram, wire.PseudoHeader(src, dst, wire.ProtoUDP, len(datagram)))
+	if sum == 0 {
+		sum = 0xffff
+	}
+	u.SetChecksum(sum)
+}
+
+// InputUDP is Input for a packet that holds ESP in UDP. Where it came from does not matter: a translator may give the peer
+// another address or port at any time, and the SPI and the ICV tell who it is. The UDP checksum is not looked at, for
+// translators may be wrong about it (RFC 3948 §2.1) and ESP has a better one. SAs of both kinds are accepted: each
+// side decides for itself when to use UDP (RFC 7296 §2.23).
+func (e *Engine) InputUDP(b *mbuf.Buf) Verdict {
+	var p wire.Packet
+	if !takeOutOfUDP(b, &p) {
+		p.Version = version(b.Bytes())
+		return e.drop(stats.InMalformed, &p, wire.ProtoESP, nil, 0)
+	}
+	return e.input(b, &history{udp: true})
+}
+
+// takeOutOfUDP removes the UDP header; lengths and checksum of the IP header agree with the packet then.
+func takeOutOfUDP(b *mbuf.Buf, p *wire.Packet) bool {
+	if wire.Parse(b.Bytes(), p) != nil || p.Fragment || p.Len < p.Header+wire.UDPHeaderLen {
+		return false
+	}
+	length := int(wire.UDP(b.Bytes()[p.Header:]).Length())
+	if length < wire.UDPHeaderLen || p.Header+length > p.Len {
+		return false
+	}
+	b.TrimBack(b.Len() - p.Header - length)
+	packet := b.Bytes()
+	packet[p.ProtoOff] = wire.ProtoESP
+	copy(packet[wire.UDPHeaderLen:], packet[:p.Header])
+	b.TrimFront(wire.UDPHeaderLen)
+	finish(b.Bytes(), &wire.Packet{Version: p.Version, NextOff: p.ProtoOff})
+	return true
+}
+
+// translate makes the checksum of a transport mode packet right that came in UDP (RFC 3948 §3.1.2): its sender computed
+// it over addresses that translators have changed since. If key management knows the sender's original address, the
+// difference is taken out, and the checksum still protects the data from end to end. Otherwise it is made anew.
+func (h *history) translate(b []byte, p *wire.Packet) {
+	if !h.udp {
+		return
+	}
+	for i := range h.n {
+		if h.layers[i].tunnel {
+			return
+		}
+	}
+	if p.Proto == wire.ProtoICMP || p.Proto == wire.ProtoUDP && noChecksum(b, p) {
+		return
+	}
+	if n := h.layers[0].sa.NAT; n != nil && n.OriginalAddr.IsValid() {
+		wire.TranslateChecksum(b, p, n.OriginalAddr, p.Flow.Src)
+		return
+	}
+	wire.SetTransportChecksum(b, p)
+}
+
+func noChecksum(b []byte, p *wire.Packet) bool {
+	return len(b) >= p.Header+wire.UDPHeaderLen && wire.UDP(b[p.Header:]).Checksum() == 0
+}
