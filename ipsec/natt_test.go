@@ -1,0 +1,337 @@
+package ipsec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// natSA adds an ESP SA in UDP with aes-gcm-16. An empty original address is none.
+func (h *host) natSA(src, dst string, srcPort, dstPort uint16, mode pfkey.Mode, original string) {
+	h.t.Helper()
+	n := &sadb.NAT{Type: sadb.NATESPInUDP, SrcPort: srcPort, DstPort: dstPort}
+	if original != "" {
+		n.OriginalAddr = addr(original)
+	}
+	_, err := h.SADB.Add(sadb.Params{
+		Proto: wire.ProtoESP, SPI: 0x1001, Src: addr(src), Dst: addr(dst), Mode: mode, ReplayWindow: 32,
+		Enc: 20, EncKey: make([]byte, 20), NAT: n,
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// translated are the addresses that a translator puts in the place of the left one of pairs.
+var translated = map[string]string{"IPv4": "192.0.2.77", "IPv6": "2001:db8::77"}
+
+// headers are the lengths of IP headers.
+var headers = map[string]int{"IPv4": wire.IPv4HeaderLen, "IPv6": wire.IPv6HeaderLen}
+
+// translate is a translator: it replaces source address and port, which the UDP checksum of IPv6 covers too.
+func translate(b []byte, to netip.Addr, port uint16) {
+	var p wire.Packet
+	if err := wire.Parse(b, &p); err != nil {
+		panic(err)
+	}
+	if p.Version == 4 {
+		wire.IPv4(b).SetSrc(to)
+		wire.IPv4(b).UpdateChecksum()
+	} else {
+		wire.IPv6(b).SetSrc(to)
+	}
+	wire.UDP(b[p.Header:]).SetSrcPort(port)
+	if p.Version == 6 {
+		p.Flow.Src = to
+		wire.SetTransportChecksum(b, &p)
+	}
+}
+
+// renumber does what the rules of package nft do to a packet that arrives.
+func renumber(b []byte) {
+	if b[0]>>4 == 6 {
+		wire.IPv6(b).SetNextHeader(wire.ProtoESPInUDP)
+		return
+	}
+	b[9] = wire.ProtoESPInUDP
+	wire.IPv4(b).UpdateChecksum()
+}
+
+// withSum makes a packet of a protocol with a right checksum.
+func withSum(src, dst string, proto uint8, n int) *mbuf.Buf {
+	b := udp(src, dst, n)
+	var p wire.Packet
+	if err := wire.Parse(b.Bytes(), &p); err != nil {
+		panic(err)
+	}
+	b.Bytes()[p.ProtoOff] = proto
+	if p.Version == 4 {
+		wire.IPv4(b.Bytes()).UpdateChecksum()
+	}
+	if proto == wire.ProtoTCP {
+		b.Bytes()[p.Header+12] = 5 << 4
+		b.Bytes()[p.Header+13] = 0x10 // ACK
+	}
+	if err := wire.Parse(b.Bytes(), &p); err != nil || !wire.SetTransportChecksum(b.Bytes(), &p) {
+		panic(err)
+	}
+	return b
+}
+
+// onWire checks what left sends: a UDP packet that holds all of the rest.
+func onWire(t *testing.T, b []byte, src, dst netip.Addr) {
+	t.Helper()
+	var p wire.Packet
+	if err := wire.Parse(b, &p); err != nil || p.Proto != wire.ProtoUDP || p.Len != len(b) {
+		t.Fatalf("on the wire: protocol %d, %d of %d bytes, %v", p.Proto, p.Len, len(b), err)
+	}
+	u := wire.UDP(b[p.Header:])
+	if p.Flow.Src != src || p.Flow.Dst != dst || u.SrcPort() != 4500 || u.DstPort() != 4501 || int(u.Length()) != len(u) {
+		t.Fatalf("on the wire: %s:%d > %s:%d, %d of %d bytes", p.Flow.Src, u.SrcPort(), p.Flow.Dst, u.DstPort(), u.Length(), len(u))
+	}
+	if p.Version == 4 && (u.Checksum() != 0 || wire.Checksum(b[:p.Header], 0) != 0xffff) || p.Version == 6 && !wire.TransportChecksumOK(b, &p) {
+		t.Fatalf("on the wire: checksum %#04x", u.Checksum())
+	}
+	if spi := binary.BigEndian.Uint32(u.Payload()); spi != 0x1001 {
+		t.Fatalf("on the wire: SPI %#x", spi)
+	}
+}
+
+// TestESPInUDP sends packets through a translator, for each inner and outer family and mode. What arrives is what was sent,
+// but for the source in transport mode, with which the checksum agrees then.
+func TestESPInUDP(t *testing.T) {
+	for _, in := range pairs {
+		for _, out := range pairs {
+			for _, mode := range []pfkey.Mode{pfkey.ModeTransport, pfkey.ModeTunnel} {
+				for _, original := range []string{"", out.left} {
+					if mode == pfkey.ModeTransport && in.name != out.name {
+						continue
+					}
+					name := fmt.Sprintf("%s in %s mode %d original %q", in.name, out.name, mode, original)
+					t.Run(name, func(t *testing.T) {
+						left, right := newHost(t), newHost(t)
+						src, dst, request := in.left, in.right, transport(pfkey.LevelRequire)
+						seen := translated[out.name]
+						left.PathMTU = func(netip.Addr) int { return wire.MaxPacket }
+						left.natSA(out.left, out.right, 4500, 4501, mode, "")
+						right.natSA(seen, out.right, 14500, 4501, mode, original)
+						if mode == pfkey.ModeTunnel {
+							src, dst, request = in.innerLeft, in.innerRight, tunnel(out.left, out.right, pfkey.LevelRequire)
+						}
+						left.policy(pfkey.DirOut, in.all, in.all, pfkey.PolicyIPsec, request)
+						if mode == pfkey.ModeTunnel {
+							request = tunnel(seen, out.right, pfkey.LevelRequire)
+						}
+						right.policy(pfkey.DirIn, in.all, in.all, pfkey.PolicyIPsec, request)
+						for _, proto := range []uint8{wire.ProtoUDP, wire.ProtoTCP} {
+							for _, n := range []int{12, 13, 1400, 9000, 60000} {
+								b := withSum(src, dst, proto, n)
+								sent := bytes.Clone(b.Bytes())
+								if v := left.Output(b); v.Action != Send {
+									t.Fatalf("%d bytes: output %+v", n, v)
+								}
+								onWire(t, b.Bytes(), addr(out.left), addr(out.right))
+								translate(b.Bytes(), addr(seen), 14500)
+								renumber(b.Bytes())
+								if v := right.InputUDP(b); v.Action != Deliver {
+									t.Fatalf("%d bytes: input %+v", n, v)
+								}
+								arrived(t, b.Bytes(), sent, mode, addr(seen))
+								b.Free()
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// arrived compares what right delivers with what left's stack sent.
+func arrived(t *testing.T, got, sent []byte, mode pfkey.Mode, seen netip.Addr) {
+	t.Helper()
+	var p wire.Packet
+	if err := wire.Parse(got, &p); err != nil || !wire.TransportChecksumOK(got, &p) {
+		t.Fatalf("wrong checksum in % x (%v)", got[:min(60, len(got))], err)
+	}
+	if mode == pfkey.ModeTransport {
+		if p.Flow.Src != seen {
+			t.Fatalf("arrived from %s", p.Flow.Src)
+		}
+		if p.Version == 4 && wire.Checksum(got[:p.Header], 0) != 0xffff {
+			t.Fatal("wrong checksum of the IP header")
+		}
+		got, sent = got[p.Header+wire.UDPHeaderLen+12:], sent[p.Header+wire.UDPHeaderLen+12:] // behind all checksums
+	}
+	if !bytes.Equal(got, sent) {
+		t.Fatalf("sent\n% x\nreceived\n% x", sent[:min(60, len(sent))], got[:min(60, len(got))])
+	}
+}
+
+// TestChecksumFromEndToEnd: a checksum that was wrong at the sender stays so if the original address is known, and none
+// stays none.
+func TestChecksumFromEndToEnd(t *testing.T) {
+	for _, f := range pairs {
+		for _, test := range []struct {
+			name     string
+			original string
+			damage   func(u wire.UDP)
+			ok       bool
+			none     bool
+		}{
+			{"wrong, address known", f.left, func(u wire.UDP) { u.SetChecksum(u.Checksum() ^ 0x1234) }, false, false},
+			{"wrong, address not known", "", func(u wire.UDP) { u.SetChecksum(u.Checksum() ^ 0x1234) }, true, false},
+			{"none", "", func(u wire.UDP) { u.SetChecksum(0) }, f.name == "IPv4", true},
+			{"none, address known", f.left, func(u wire.UDP) { u.SetChecksum(0) }, f.name == "IPv4", true},
+		} {
+			left, right := newHost(t), newHost(t)
+			left.natSA(f.left, f.right, 4500, 4501, pfkey.ModeTransport, "")
+			right.natSA(translated[f.name], f.right, 14500, 4501, pfkey.ModeTransport, test.original)
+			left.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+			b := withSum(f.left, f.right, wire.ProtoUDP, 100)
+			var p wire.Packet
+			if err := wire.Parse(b.Bytes(), &p); err != nil {
+				t.Fatal(err)
+			}
+			test.damage(b.Bytes()[p.Header:])
+			left.Output(b)
+			translate(b.Bytes(), addr(translated[f.name]), 14500)
+			renumber(b.Bytes())
+			if v := right.InputUDP(b); v.Action != Deliver {
+				t.Fatalf("%s %s: %+v", f.name, test.name, v)
+			}
+			if err := wire.Parse(b.Bytes(), &p); err != nil {
+				t.Fatal(err)
+			}
+			if ok := wire.TransportChecksumOK(b.Bytes(), &p); ok != test.ok {
+				t.Errorf("%s %s: checksum accepted: %v", f.name, test.name, ok)
+			}
+			if sum := wire.UDP(b.Bytes()[p.Header:]).Checksum(); (sum == 0) != test.none {
+				t.Errorf("%s %s: checksum %#04x", f.name, test.name, sum)
+			}
+			b.Free()
+		}
+	}
+}
+
+// TestUDPOrNot: a receiver takes both, whatever its SA says (RFC 7296 §2.23).
+func TestUDPOrNot(t *testing.T) {
+	f := pairs[0]
+	for _, inUDP := range []bool{false, true} {
+		left, right := newHost(t), newHost(t)
+		left.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+		from, to := left, right
+		if !inUDP {
+			from, to = right, left
+		}
+		from.natSA(f.left, f.right, 4500, 4501, pfkey.ModeTransport, "")
+		if _, err := to.SADB.Add(sadb.Params{
+			Proto: wire.ProtoESP, SPI: 0x1001, Src: addr(f.left), Dst: addr(f.right), Mode: pfkey.ModeTransport,
+			Enc: 20, EncKey: make([]byte, 20),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		b := withSum(f.left, f.right, wire.ProtoUDP, 100)
+		sent := bytes.Clone(b.Bytes())
+		left.Output(b)
+		input := right.Input
+		if inUDP {
+			renumber(b.Bytes())
+			input = right.InputUDP
+		}
+		if v := input(b); v.Action != Deliver || !bytes.Equal(b.Bytes(), sent) {
+			t.Errorf("in UDP %v: %+v", inUDP, v)
+		}
+		b.Free()
+	}
+}
+
+// TestSizesInUDP: what the engine says that fits does fit, and not by more than the padding.
+func TestSizesInUDP(t *testing.T) {
+	for _, f := range pairs {
+		for _, mode := range []pfkey.Mode{pfkey.ModeTransport, pfkey.ModeTunnel} {
+			h := newHost(t)
+			src, dst, request := f.left, f.right, transport(pfkey.LevelRequire)
+			if mode == pfkey.ModeTunnel {
+				src, dst, request = f.innerLeft, f.innerRight, tunnel(f.left, f.right, pfkey.LevelRequire)
+			}
+			h.natSA(f.left, f.right, 4500, 4500, mode, "")
+			h.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, request)
+			for _, mtu := range []int{1401, 1402, 1403, 1404, 1480} {
+				h.PathMTU = func(netip.Addr) int { return mtu }
+				tcp := func(length int) *mbuf.Buf {
+					b := withSum(src, dst, wire.ProtoTCP, length-wire.UDPHeaderLen-headers[f.name])
+					if f.name == "IPv4" {
+						wire.IPv4(b.Bytes()).SetDF(true)
+						wire.IPv4(b.Bytes()).UpdateChecksum()
+					}
+					return b
+				}
+				b := tcp(1490)
+				v := h.Output(b)
+				b.Free()
+				if v.Action != Refuse {
+					t.Fatalf("%s mode %d MTU %d: %+v", f.name, mode, mtu, v)
+				}
+				b = tcp(v.MTU)
+				if b.Len() != v.MTU {
+					t.Fatalf("made %d bytes, not %d", b.Len(), v.MTU)
+				}
+				if got := h.Output(b); got.Action != Send || b.Len() > mtu || b.Len() < mtu-3 {
+					t.Errorf("%s mode %d MTU %d: %d bytes become %d, %+v", f.name, mode, mtu, v.MTU, b.Len(), got)
+				}
+				b.Free()
+			}
+		}
+	}
+}
+
+// TestLargestInUDP: the largest packet that is not split still fits a packet.
+func TestLargestInUDP(t *testing.T) {
+	for _, f := range pairs {
+		h := newHost(t)
+		h.natSA(f.left, f.right, 4500, 4500, pfkey.ModeTunnel, "")
+		h.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, tunnel(f.left, f.right, pfkey.LevelRequire))
+		header := headers[f.name] + wire.UDPHeaderLen
+		b := udp(f.innerLeft, f.innerRight, 65535-header)
+		v := h.Output(b)
+		b.Free()
+		if v.Action != Split {
+			t.Fatalf("%s: %+v", f.name, v)
+		}
+		b = udp(f.innerLeft, f.innerRight, v.MTU-header)
+		if got := h.Output(b); got.Action != Send || b.Len() > wire.MaxPacket || b.Len() < wire.MaxPacket-3 {
+			t.Errorf("%s: %d bytes become %d, %+v", f.name, v.MTU, b.Len(), got)
+		}
+		b.Free()
+	}
+}
+
+func TestNoAllocationsInUDP(t *testing.T) {
+	for _, f := range pairs {
+		left, right := newHost(t), newHost(t)
+		left.natSA(f.left, f.right, 4500, 4501, pfkey.ModeTransport, "")
+		right.natSA(translated[f.name], f.right, 14500, 4501, pfkey.ModeTransport, "")
+		left.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+		original := withSum(f.left, f.right, wire.ProtoTCP, 1400)
+		if n := testing.AllocsPerRun(200, func() {
+			b := original.Copy()
+			left.Output(b)
+			renumber(b.Bytes())
+			if v := right.InputUDP(b); v.Action != Deliver {
+				t.Fatalf("%+v", v)
+			}
+			b.Free()
+		}); n != 0 {
+			t.Errorf("%s: %v allocations per packet, out and in", f.name, n)
+		}
+		original.Free()
+	}
+}
