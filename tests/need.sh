@@ -4,7 +4,7 @@
 set -eu
 
 demo='ip:iproute2 ping:iputils-ping tcpdump:tcpdump nc:netcat-openbsd'
-test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux"
+test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux swanctl:strongswan-swanctl charon-systemd:charon-systemd"
 lint='shellcheck:shellcheck'
 
 case ${1:-} in
@@ -27,6 +27,13 @@ case " $wanted " in
 	/usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing="$missing python3-cryptography"
 	;;
 esac
+case " $wanted " in
+*:charon-systemd*)
+	plugins=/usr/lib/ipsec/plugins/libstrongswan
+	[ -e $plugins-kernel-libipsec.so ] || missing="$missing libcharon-extra-plugins"
+	[ -e $plugins-gcm.so ] || missing="$missing libstrongswan-standard-plugins"
+	;;
+esac
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -43,3 +50,6 @@ if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $missi
 	cat "$log" >&2
 	exit 1
 fi
+case $missing in
+*charon-systemd*) systemctl disable --now strongswan >/dev/null 2>&1 || : ;; # the tests start their own
+esac

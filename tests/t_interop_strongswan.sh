@@ -11,8 +11,8 @@
 . "$(dirname "$0")/lib.sh"
 charon=/usr/sbin/charon-systemd
 plugins=/usr/lib/ipsec/plugins
-for need in $charon $plugins/libstrongswan-kernel-libipsec.so; do
-	[ -e "$need" ] || skip "no $need (Debian: charon-systemd, libcharon-extra-plugins)"
+for need in $charon $plugins/libstrongswan-kernel-libipsec.so $plugins/libstrongswan-gcm.so; do
+	[ -e "$need" ] || skip "no $need (Debian: charon-systemd, libcharon-extra-plugins, libstrongswan-standard-plugins)"
 done
 command -v swanctl >/dev/null || skip "no swanctl (Debian: strongswan-swanctl)"
 two_hosts
