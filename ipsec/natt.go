@@ -90,7 +90,7 @@ func takeOutOfUDP(b *mbuf.Buf, p *wire.Packet) bool {
 // it over addresses that translators have changed since. If key management knows the sender's original address, the
 // difference is taken out, and the checksum still protects the data from end to end. Otherwise it is made anew.
 func (h *history) translate(b []byte, p *wire.Packet) {
-	if !h.udp {
+	if !h.udp || h.n == 0 {
 		return
 	}
 	for i := range h.n {
