@@ -97,9 +97,17 @@ func (e *Engine) family(version int) *stats.Set {
 
 // drop counts and logs a packet that ends here.
 func (e *Engine) drop(why stats.Reason, p *wire.Packet, proto uint8, sa *sadb.SA, spi uint32) Verdict {
-	e.family(p.Version).Count(why.Field())
+	return e.dropDetail(why, detail(p, proto, sa, spi))
+}
+
+func (e *Engine) dropDetail(why stats.Reason, d stats.Detail) Verdict {
+	set := &e.V4
+	if d.V6 {
+		set = &e.V6
+	}
+	set.Count(why.Field())
 	if e.Log.Enabled() {
-		e.Log.Printf(why.Level(), "%s", why.Text(detail(p, proto, sa, spi)))
+		e.Log.Printf(why.Level(), "%s", why.Text(d))
 	}
 	return Verdict{Action: Drop, Why: why}
 }

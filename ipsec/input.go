@@ -76,12 +76,16 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 		return false, e.drop(why, p, proto, sa, spi)
 	}
 	set := e.family(p.Version)
-	next, why := xf.input(b, p.Header, p.ProtoOff, sa)
+	next, why := xf.input(e.Knobs, b, p.Header, p.ProtoOff, sa)
+	if why == stats.AHAuthFail {
+		set.CountAlg(stats.InAHHist, uint8(sa.Auth)) // it ran, whatever came of it (KAME ah4_input)
+	}
 	if why != stats.OK {
-		return false, e.drop(why, p, proto, sa, spi)
+		return false, e.refuse(why, p, sa, spi, b.Bytes())
 	}
 	e.countInput(set, sa, spi)
 	finish(b.Bytes(), p)
+	p.Proto = next
 	if sa != nil {
 		sa.Record(b.Len(), now())
 	}
@@ -125,11 +129,24 @@ func (e *Engine) countInput(set *stats.Set, sa *sadb.SA, spi uint32) {
 	case sa.Proto == wire.ProtoIPComp:
 		set.CountAlg(stats.InCompHist, uint8(sa.Enc))
 		return
+	case sa.Proto == wire.ProtoAH:
+		set.CountAlg(stats.InAHHist, uint8(sa.Auth))
+		set.Count(stats.InAHAuthSucc)
+		return
 	}
 	set.CountAlg(stats.InESPHist, uint8(sa.Enc))
 	if sa.Suite.ICVLen() > 0 {
 		set.Count(stats.InESPAuthSucc)
 	}
+}
+
+// refuse drops a packet that a transform would not take.
+func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint32, b []byte) Verdict {
+	d, xf := detail(p, p.Proto, sa, spi), transforms[p.Proto]
+	if xf.explain != nil && e.Log.Enabled() {
+		d.Got, d.Want = xf.explain(b, p.Header, sa, why)
+	}
+	return e.dropDetail(why, d)
 }
 
 // accept is the inbound check: the policy for the packet against the protection that it had.

@@ -236,7 +236,8 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 			}
 			verdict.Action = Send
 		}
-		why := s.xf.output(b, p.Insert, p.NextOff, s.sa)
+		e.identify(b.Bytes(), p, s.sa.Proto)
+		why := s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
 		e.countOutput(e.family(p.Version), s.sa, why)
 		if why.Kept() {
 			continue
@@ -266,8 +267,17 @@ func (e *Engine) countOutput(set *stats.Set, sa *sadb.SA, why stats.Reason) {
 	switch {
 	case sa.Proto == wire.ProtoIPComp && (why == stats.OK || why == stats.NoGain):
 		set.CountAlg(stats.OutCompHist, uint8(sa.Enc))
+	case sa.Proto == wire.ProtoAH && why == stats.OK:
+		set.CountAlg(stats.OutAHHist, uint8(sa.Auth))
 	case sa.Proto == wire.ProtoESP && why == stats.OK:
 		set.CountAlg(stats.OutESPHist, uint8(sa.Enc))
+	}
+}
+
+// identify gives a packet without an identification one before AH authenticates it: the wire would choose one later.
+func (e *Engine) identify(b []byte, p *wire.Packet, proto uint8) {
+	if proto == wire.ProtoAH && p.Version == 4 && wire.IPv4(b).ID() == 0 {
+		wire.IPv4(b).SetID(e.nextID())
 	}
 }
 

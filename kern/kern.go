@@ -172,7 +172,7 @@ func (k *Kernel) attach() (err error) {
 	k.Engine.PathMTU = sender.MTU
 	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU}
 	// Tunnels of IPComp send what they cannot compress as a packet in a packet.
-	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
+	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			if err := k.receive(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass}, path.Inbound); err != nil {
 				return err

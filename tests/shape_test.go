@@ -35,13 +35,14 @@ var mayImport = map[string][]string{
 	"ipsec/spd":     {"ipsec/pfkey", "ipsec/sadb", "ipsec/snapmap", "net/wire"},
 	"ipsec/esp":     {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/stats", "net/mbuf", "net/wire"},
 	"ipsec/ipcomp":  {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/stats", "net/mbuf", "net/wire"},
+	"ipsec/ah":      {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/stats", "net/mbuf", "net/wire"},
 	"ipsec/knob":    {"kern/sysctl"},
 	"ipsec/key":     {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "net/wire"},
 	"ipsec/keysock": {"ipsec/key", "ipsec/pfkey"},
 	"ipsec/polstr":  {"ipsec/pfkey", "net/wire"},
 	"ipsec/setkey":  {"ipsec/alg", "ipsec/pfkey", "ipsec/polstr", "net/wire"},
 	"ipsec": {
-		"ipsec/esp", "ipsec/ipcomp", "ipsec/knob", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "ipsec/stats",
+		"ipsec/ah", "ipsec/esp", "ipsec/ipcomp", "ipsec/knob", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "ipsec/stats",
 		"kern/klog", "kern/sysctl", "net/mbuf", "net/wire",
 	},
 

@@ -40,6 +40,7 @@ type work struct {
 	aad   [12]byte
 	block [16]byte
 	high  [4]byte
+	piece [64]byte // of a MAC
 	out   [64]byte
 }
 

@@ -57,11 +57,16 @@ const firstSPI = 256
 // lastCPI is the highest CPI. With FlagRawCPI unset, the SPI of an IPComp SA is one.
 const lastCPI = 0xffff
 
-// unimplemented are flags of formats older than RFC 2401, of which only ESP has any.
-const unimplemented = pfkey.FlagOld | pfkey.FlagIV4B | pfkey.FlagDeriv
+// oldFormats are flags of formats older than RFC 2401.
+const oldFormats = pfkey.FlagOld | pfkey.FlagIV4B | pfkey.FlagDeriv
 
 // formatFlags are the flags that change what a packet looks like.
-const formatFlags = pfkey.FlagOld | pfkey.FlagIV4B | pfkey.FlagDeriv | pfkey.FlagESN
+const formatFlags = oldFormats | pfkey.FlagESN
+
+// isOldAH says whether the SA is for AH in the format of RFC 1826.
+func (p *Params) isOldAH() bool {
+	return p.Proto == wire.ProtoAH && p.Flags&formatFlags == pfkey.FlagOld
+}
 
 // own makes a copy that shares nothing with the caller and has no address zones.
 func (p *Params) own() Params {
@@ -111,7 +116,7 @@ func (p *Params) check() error {
 		return ErrInvalid
 	case p.AuthBits != 8*len(p.AuthKey) || p.EncBits != 8*len(p.EncKey):
 		return alg.ErrKeyLength
-	case p.Proto != wire.ProtoESP && p.Flags&unimplemented != 0:
+	case p.Proto != wire.ProtoESP && p.Flags&oldFormats != 0 && !p.isOldAH():
 		return alg.ErrUnsupported
 	case p.ReplayWindow > replay.MaxSize:
 		return ErrInvalid
@@ -119,8 +124,7 @@ func (p *Params) check() error {
 	return p.checkNAT()
 }
 
-// suite judges algorithms and keys and makes the keyed crypto of them. It is nil for AH and IPComp, which have none
-// in package alg.
+// suite judges algorithms and keys and makes the keyed crypto of them. It is nil for IPComp, which has none in package alg.
 func (p *Params) suite() (*alg.Suite, error) {
 	auth := alg.AuthByNumber(p.Auth)
 	if p.Auth != 0 && auth == nil {
@@ -140,7 +144,7 @@ func (p *Params) suite() (*alg.Suite, error) {
 		if auth == nil || p.Enc != 0 || len(p.EncKey) > 0 {
 			return nil, ErrInvalid
 		}
-		return nil, auth.CheckKey(p.AuthKey)
+		return alg.NewAH(auth, p.AuthKey, p.Flags)
 	}
 	if p.Auth != 0 || len(p.AuthKey) > 0 || len(p.EncKey) > 0 {
 		return nil, ErrInvalid

@@ -26,6 +26,9 @@ func TestValues(t *testing.T) {
 	}{
 		{"ESP", esp(300), func(*Params) {}, nil},
 		{"AH", ah, func(*Params) {}, nil},
+		{"old AH", ah, func(p *Params) { p.Flags = pfkey.FlagOld | pfkey.FlagCycSeq }, nil},
+		{"AH with long numbers", ah, func(p *Params) { p.Flags = pfkey.FlagESN }, nil},
+		{"AH with a window", ah, func(p *Params) { p.ReplayWindow = 64 }, nil},
 		{"IPComp", comp, func(*Params) {}, nil},
 		{"AEAD", gcm, func(*Params) {}, nil},
 		{"IPv6", esp(300), func(p *Params) { p.Src, p.Dst = left6, peer6 }, nil},
@@ -78,6 +81,11 @@ func TestValues(t *testing.T) {
 		{"AH null", ah, func(p *Params) { p.Auth, p.AuthKey = nullAuth, nil }, ErrInvalid},
 		{"AH with a cipher", ah, func(p *Params) { p.Enc = nullEnc }, ErrInvalid},
 		{"AH with a cipher's key", ah, func(p *Params) { p.EncKey = key(16, 1) }, ErrInvalid},
+		{"AH with a derived IV", ah, func(p *Params) { p.Flags = pfkey.FlagDeriv }, alg.ErrUnsupported},
+		{"old AH with a short IV", ah, func(p *Params) { p.Flags = pfkey.FlagOld | pfkey.FlagIV4B }, alg.ErrUnsupported},
+		{"old AH with long numbers", ah, func(p *Params) { p.Flags = pfkey.FlagOld | pfkey.FlagESN }, alg.ErrUnsupported},
+		{"old AH null", ah, func(p *Params) { p.Flags, p.Auth, p.AuthKey = pfkey.FlagOld, nullAuth, nil }, ErrInvalid},
+		{"AH with unknown integrity", ah, func(p *Params) { p.Auth = 200 }, alg.ErrUnsupported},
 		{"IPComp with integrity", comp, func(p *Params) { p.Auth, p.AuthKey = hmacSHA1, key(20, 1) }, ErrInvalid},
 		{"IPComp with a key", comp, func(p *Params) { p.EncKey = key(16, 1) }, ErrInvalid},
 	} {
@@ -89,7 +97,7 @@ func TestValues(t *testing.T) {
 		want := 0
 		if row.want == nil {
 			want = 1
-			if sa.Replay == nil || (sa.Suite == nil) != (sa.Proto != wire.ProtoESP) || sa.State() != pfkey.Mature {
+			if sa.Replay == nil || (sa.Suite == nil) != (sa.Proto == wire.ProtoIPComp) || sa.State() != pfkey.Mature {
 				t.Errorf("%s: made %+v", row.name, sa)
 			}
 		}

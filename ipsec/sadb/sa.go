@@ -15,7 +15,7 @@ import (
 // are safe for concurrent use and allocate nothing.
 type SA struct {
 	Params                // immutable
-	Suite  *alg.Suite     // keyed crypto; nil for AH, IPComp and larval SAs
+	Suite  *alg.Suite     // keyed crypto; nil for IPComp and larval SAs
 	Replay *replay.Window // never nil
 
 	created time.Time

@@ -32,6 +32,12 @@ const (
 	UnknownCPI     // neither an algorithm's CPI nor that of an SA
 	InflateFailed  // what IPComp carries is not compressed data
 	InflateTooBig  // it would grow beyond the largest packet
+	AHTooShort     // the header or its ICV is not all there
+	AHSumShort     // the ICV is shorter than that of the SA
+	AHSumLength    // the ICV has another length than that of the SA
+	AHOption       // options in front of AH make no sense
+	AHReplay       // seen before, or left of the window
+	AHAuthFail     // the ICV is wrong
 	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
 	InPolicy       // the SPD asks for more protection than the packet had
 	InDefault      // no policy, and def_policy is discard
@@ -43,6 +49,7 @@ const (
 	OutUnsupported // a protocol of IPsec without a transform
 	OutLocalScope  // multicast or link-local, which cannot be brought to the engine
 	OutFragment    // a fragment whose policy cannot be told
+	OutAHOption    // headers in front of AH make no sense, or none that can be foretold
 	SeqOverflow    // the sequence numbers of the SA are used up
 	TooBig         // would not fit a 65,535-byte packet
 	ESPNoRoom      // the buffer has no room for header or trailer
@@ -52,7 +59,8 @@ const (
 )
 
 // reasons is the table. In a text, $ip is IPv4 or IPv6, $proto is ESP, AH or IPComp, $spi the SPI in decimal,
-// $packet and $sa KAME's two descriptions, $off and $len numbers of the packet, $flow its addresses and protocol.
+// $packet and $sa KAME's two descriptions, $off and $len numbers of the packet, $flow its addresses and protocol, $v the IP version, $got
+// and $want two numbers that differ.
 // The wording is KAME's where KAME had a message.
 var reasons = [numReasons]struct {
 	name  string
@@ -78,6 +86,12 @@ var reasons = [numReasons]struct {
 	UnknownCPI:     {"unknown-cpi", InNoSA, syslog.LOG_WARNING, "$ip IPComp input: unknown cpi $spi"},
 	InflateFailed:  {"inflate-failed", InInval, syslog.LOG_ERR, "decompression failure in $ip IPComp input: $packet"},
 	InflateTooBig:  {"inflate-too-big", InInval, syslog.LOG_WARNING, "$ip IPComp input: decompressed size exceeds limit: $packet"},
+	AHTooShort:     {"ah-too-short", InInval, syslog.LOG_DEBUG, "$ip AH input: can't pullup"},
+	AHSumShort:     {"ah-sum-short", InInval, syslog.LOG_NOTICE, "sum length too short in $ip AH input ($got, should be at least $want): $packet"},
+	AHSumLength:    {"ah-sum-length", InInval, syslog.LOG_NOTICE, "sum length mismatch in $ip AH input ($got should be $want): $packet"},
+	AHOption:       {"ah-option", InInval, syslog.LOG_ERR, "ah$v_calccksum: invalid IP option (type=$hexgot len=$hexwant)"},
+	AHReplay:       {"ah-replay", InAHReplay, syslog.LOG_WARNING, "replay packet in $ip AH input: $packet $sa"},
+	AHAuthFail:     {"ah-auth-fail", InAHAuthFail, syslog.LOG_WARNING, "checksum mismatch in $ip AH input: $packet $sa"},
 	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
 	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
 	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
@@ -89,6 +103,7 @@ var reasons = [numReasons]struct {
 	OutUnsupported: {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
 	OutLocalScope:  {"out-local-scope", OutInval, syslog.LOG_ERR, "$ip output: no protection for multicast and link-local packets: $flow"},
 	OutFragment:    {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
+	OutAHOption:    {"out-ah-option", OutInval, syslog.LOG_ERR, "error after ah$v_calccksum, called from ah$v_output"},
 	SeqOverflow:    {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
 	TooBig:         {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
 	ESPNoRoom:      {"no-room", OutNoMem, syslog.LOG_ERR, "$ip $proto output: no room in the packet's buffer"},
@@ -123,13 +138,14 @@ type Detail struct {
 	SADst      netip.Addr
 	UpperProto uint8
 	Off, Len   int
+	Got, Want  int // two numbers that differ, of reasons that name them
 }
 
 // Text is the line for the log, without a newline.
 func (r Reason) Text(d Detail) string {
-	ip := "IPv4"
+	ip, v := "IPv4", "4"
 	if d.V6 {
-		ip = "IPv6"
+		ip, v = "IPv6", "6"
 	}
 	return strings.NewReplacer(
 		"$ip", ip,
@@ -140,6 +156,11 @@ func (r Reason) Text(d Detail) string {
 		"$flow", fmt.Sprintf("src=%s dst=%s proto=%d", d.Src, d.Dst, d.UpperProto),
 		"$off", strconv.Itoa(d.Off),
 		"$len", strconv.Itoa(d.Len),
+		"$v", v,
+		"$got", strconv.Itoa(d.Got),
+		"$want", strconv.Itoa(d.Want),
+		"$hexgot", fmt.Sprintf("%02x", d.Got),
+		"$hexwant", fmt.Sprintf("%02x", d.Want),
 	).Replace(reasons[r].text)
 }
 

@@ -39,6 +39,8 @@ func TestWordsAreKAMEs(t *testing.T) {
 	}
 	d6 := d
 	d6.V6 = true
+	ah := d
+	ah.Proto, ah.Got, ah.Want = 51, 16, 12
 	for _, test := range []struct {
 		reason Reason
 		detail Detail
@@ -51,6 +53,12 @@ func TestWordsAreKAMEs(t *testing.T) {
 		{ESPAlignment, d, "IPv4 ESP input: packet alignment problem (off=20, pktlen=63)"},
 		{UnknownCPI, d, "IPv4 IPComp input: unknown cpi 4660"},
 		{UnknownCPI, d6, "IPv6 IPComp input: unknown cpi 4660"},
+		{AHSumLength, ah, "sum length mismatch in IPv4 AH input (16 should be 12): packet(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
+		{AHSumShort, ah, "sum length too short in IPv4 AH input (16, should be at least 12): packet(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
+		{AHOption, ah, "ah4_calccksum: invalid IP option (type=10 len=0c)"},
+		{OutAHOption, d6, "error after ah6_calccksum, called from ah6_output"},
+		{AHReplay, ah, "replay packet in IPv4 AH input: packet(SPI=4660 src=10.0.0.1 dst=10.0.0.2) SA(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
+		{AHAuthFail, ah, "checksum mismatch in IPv4 AH input: packet(SPI=4660 src=10.0.0.1 dst=10.0.0.2) SA(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
 		{SeqOverflow, d, "replay counter overflowed. SA(SPI=4660 src=10.0.0.1 dst=10.0.0.2)"},
 	} {
 		if got := test.reason.Text(test.detail); got != test.want {

@@ -139,24 +139,25 @@ func TestSmallPacketsStayInSmallBuffers(t *testing.T) {
 	}
 }
 
-// The header of a received IPv6 packet says what the sender's said, but for flow label and extension headers.
+// The header of a received IPv6 packet says what the sender's said, but for flow label and extension headers; those stay with
+// AH, see TestExtensionHeadersOfAH.
 func TestRebuiltHeader(t *testing.T) {
 	n := newHost(t, "a")
 	n.Sh("ip -6 addr add 2001:db8::5/128 dev lo")
 	s := n.sender(t, SenderConfig{})
-	r := n.receiver(t, Config{Family: unix.AF_INET6, Proto: wire.ProtoAH})
+	r := n.receiver(t, Config{Family: unix.AF_INET6, Proto: wire.ProtoESP})
 	m := mbuf.Get(100)
 	b := m.Append(40 + 8 + 16)
 	wire.EncodeIPv6(b, wire.IPv6Fields{
 		TrafficClass: 0xb9, FlowLabel: 0xabcde, PayloadLength: 24, NextHeader: wire.ProtoDestOpts, HopLimit: 3,
 		Src: netip.MustParseAddr("::1"), Dst: netip.MustParseAddr("2001:db8::5"),
 	})
-	copy(b[40:], []byte{wire.ProtoAH, 0, 1, 4, 0, 0, 0, 0})
+	copy(b[40:], []byte{wire.ProtoESP, 0, 1, 4, 0, 0, 0, 0})
 	payload := []byte("sixteen bytes...")
 	copy(b[48:], payload)
 	want := make([]byte, 40, 56)
 	wire.EncodeIPv6(want, wire.IPv6Fields{
-		TrafficClass: 0xb9, PayloadLength: 16, NextHeader: wire.ProtoAH, HopLimit: 3,
+		TrafficClass: 0xb9, PayloadLength: 16, NextHeader: wire.ProtoESP, HopLimit: 3,
 		Src: netip.MustParseAddr("::1"), Dst: netip.MustParseAddr("2001:db8::5"),
 	})
 	send(t, s, m)

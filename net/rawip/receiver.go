@@ -70,7 +70,11 @@ type slot struct {
 	parts   [2]unix.Iovec
 	large   []byte
 	from    unix.RawSockaddrInet6
-	control [controlLen]byte
+	control []byte
+
+	// Of the packet that was collected last, with IPv6 and AH.
+	extensions [maxExtensions][]byte
+	extended   int // how many
 }
 
 // Open makes a raw socket in the network namespace of the calling thread. Without IPv6 in the kernel, the error for
@@ -90,9 +94,10 @@ func Open(c Config) (*Receiver, error) {
 		return nil, err
 	}
 	r.receiveFunc = r.receive
-	all := make([]byte, batch*overflow)
+	all, control := make([]byte, batch*overflow), make([]byte, batch*c.controlLen())
 	for i := range r.slots {
 		r.slots[i].large = all[i*overflow : (i+1)*overflow]
+		r.slots[i].control = control[i*c.controlLen() : (i+1)*c.controlLen()]
 	}
 	return r, nil
 }
@@ -110,7 +115,11 @@ func (c Config) prepare(fd int) error {
 	}
 	// IPV6_RECVERR is not for the errors: without it Linux does not learn the path MTU from too-big messages that quote
 	// this protocol. For IPv4 it always does.
-	for _, option := range []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS, unix.IPV6_RECVERR} {
+	options := []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVTCLASS, unix.IPV6_RECVERR}
+	if c.wantsExtensions() {
+		options = append(options, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_RECVRTHDR)
+	}
+	for _, option := range options {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, option, 1); err != nil {
 			return err
 		}
@@ -164,7 +173,7 @@ func (r *Receiver) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
 }
 
 // ReadBatch implements link.Link. An IPv6 packet has a header of its own making: what the kernel tells of the original
-// one, without flow label and extension headers.
+// one, without flow label and, unless the protocol is AH, without extension headers.
 func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -263,11 +272,14 @@ func isReport(errno syscall.Errno) bool {
 func (r *Receiver) collect(i int) *mbuf.Buf {
 	s, m := &r.slots[i], &r.messages[i]
 	length := int(m.Len) + r.headerRoom()
-	if m.Hdr.Flags&unix.MSG_TRUNC != 0 || length > mbuf.MaxSize {
+	if m.Hdr.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || length > mbuf.MaxSize {
 		return nil
 	}
 	if r.config.Family == unix.AF_INET6 && !s.header(&m.Hdr, r.config.Proto, int(m.Len)) {
 		return nil
+	}
+	if s.extended > 0 {
+		return s.whole(length)
 	}
 	if length <= smallPart {
 		b := s.buf
@@ -281,9 +293,6 @@ func (r *Receiver) collect(i int) *mbuf.Buf {
 	return b
 }
 
-// controlLen is room for the three ancillary messages of IPv6, and then some.
-const controlLen = 128
-
 // header rebuilds the IPv6 header in front of what was received: a source that is an address, and the destination,
 // hop limit and traffic class of the ancillary messages (RFC 3542 §6).
 func (s *slot) header(m *unix.Msghdr, proto uint8, payload int) bool {
@@ -293,10 +302,9 @@ func (s *slot) header(m *unix.Msghdr, proto uint8, payload int) bool {
 	h := wire.IPv6(s.buf.Room()[:wire.IPv6HeaderLen])
 	clear(h)
 	h[0] = 6 << 4
-	h.SetPayloadLength(uint16(payload))
-	h.SetNextHeader(proto)
 	copy(h[8:24], s.from.Addr[:])
 	destination := false
+	s.extended = 0
 	for rest := s.control[:m.Controllen]; len(rest) >= unix.SizeofCmsghdr; {
 		kind, data, next, err := unix.ParseOneSocketControlMessage(rest)
 		if err != nil {
@@ -314,7 +322,11 @@ func (s *slot) header(m *unix.Msghdr, proto uint8, payload int) bool {
 			h.SetHopLimit(uint8(binary.NativeEndian.Uint32(data)))
 		case kind.Type == unix.IPV6_TCLASS && len(data) >= 4:
 			h.SetTrafficClass(uint8(binary.NativeEndian.Uint32(data)))
+		default:
+			if proto, ok := extensionOf(kind.Type); ok && !s.extend(proto, data) {
+				return false
+			}
 		}
 	}
-	return destination
+	return destination && s.chain(h, proto, payload)
 }
