@@ -202,7 +202,7 @@ func (e *Engine) clampReply(b []byte, p *wire.Packet) {
 		}
 	}
 	if n > 0 {
-		largest := e.fit(&back, steps[:n], e.PathMTU(steps[n-1].outerDst(&back)))
+		largest := e.fit(&back, steps[:n], e.WayMTU(steps[n-1].outerDst(&back)))
 		wire.ClampMSS(b, p, segment(largest, p.Version))
 	}
 }

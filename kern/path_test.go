@@ -35,7 +35,7 @@ func newNode(t *testing.T, onWire *pipe.End, mtu int) *node {
 	}
 	stack, local := pipe.New(pipe.Config{})
 	path := &Path{Engine: k.Engine, Local: local, Wire: onWire, MTU: func(addr) int { return mtu }}
-	k.Engine.PathMTU = path.MTU
+	k.Engine.PathMTU, k.Engine.Local = path.MTU, func(addr) bool { return true }
 	k.loop(path.Outbound)
 	k.loop(func() error { return path.Inbound(&defragmented{End: onWire}) })
 	t.Cleanup(func() {
