@@ -32,6 +32,7 @@ const (
 	UnknownCPI     // neither an algorithm's CPI nor that of an SA
 	InflateFailed  // what IPComp carries is not compressed data
 	InflateTooBig  // it would grow beyond the largest packet
+	ESPDummy       // a dummy packet: nothing is wrong, and nothing is in it (RFC 4303 §2.6)
 	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
 	InPolicy       // the SPD asks for more protection than the packet had
 	InDefault      // no policy, and def_policy is discard
@@ -78,6 +79,7 @@ var reasons = [numReasons]struct {
 	UnknownCPI:     {"unknown-cpi", InNoSA, syslog.LOG_WARNING, "$ip IPComp input: unknown cpi $spi"},
 	InflateFailed:  {"inflate-failed", InInval, syslog.LOG_ERR, "decompression failure in $ip IPComp input: $packet"},
 	InflateTooBig:  {"inflate-too-big", InInval, syslog.LOG_WARNING, "$ip IPComp input: decompressed size exceeds limit: $packet"},
+	ESPDummy:       {"esp-dummy", InSuccess, syslog.LOG_DEBUG, "$ip ESP input: dummy packet: $packet $sa"},
 	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
 	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
 	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
