@@ -80,6 +80,7 @@ restart() {
 		at $h sh -c 'echo 1 >/proc/sys/net/ipv4/route/flush'
 		at $h ip -6 route flush cache
 	done
+	rm "$work/left.log" "$work/right.log" # or the old ones say that the new daemons are ready
 	daemon left
 	daemon right
 }
@@ -147,6 +148,7 @@ at left ip route get 10.2.0.2 >"$work/out"
 lacks "the route" "$work/out" "mtu"
 
 step "a report about no SA of ours is not believed"
+rm "$work/left.log"
 daemon left
 load transport 10.1.0.1 10.2.0.2 10.1.0.1 10.2.0.2
 at left "$BIN/sysctl" -w net.inet.ipsec.debug=1 >/dev/null

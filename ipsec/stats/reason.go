@@ -34,6 +34,7 @@ const (
 	InflateTooBig  // it would grow beyond the largest packet
 	ESPDummy       // a dummy packet: nothing is wrong, and nothing is in it (RFC 4303 §2.6)
 	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
+	TunnelECN      // congestion was marked outside, and the inner packet cannot bear the mark (RFC 3168 §9.1.1)
 	InPolicy       // the SPD asks for more protection than the packet had
 	InDefault      // no policy, and def_policy is discard
 
@@ -81,6 +82,7 @@ var reasons = [numReasons]struct {
 	InflateTooBig:  {"inflate-too-big", InInval, syslog.LOG_WARNING, "$ip IPComp input: decompressed size exceeds limit: $packet"},
 	ESPDummy:       {"esp-dummy", InSuccess, syslog.LOG_DEBUG, "$ip ESP input: dummy packet: $packet $sa"},
 	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
+	TunnelECN:      {"tunnel-ecn", InInval, syslog.LOG_WARNING, "congestion on the way of a packet without ECN in $ip $proto input: $packet $sa"},
 	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
 	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
 
