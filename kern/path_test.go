@@ -17,6 +17,7 @@ import (
 type node struct {
 	*Kernel
 	t     *testing.T
+	path  *Path
 	stack *defragmented // where a host's stack would be
 }
 
@@ -45,7 +46,7 @@ func newNode(t *testing.T, onWire *pipe.End, mtu int) *node {
 			t.Error(err)
 		}
 	})
-	return &node{Kernel: k, t: t, stack: &defragmented{End: stack}}
+	return &node{Kernel: k, t: t, path: path, stack: &defragmented{End: stack}}
 }
 
 func (n *node) script(text string) {
