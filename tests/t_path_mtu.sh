@@ -116,7 +116,7 @@ for net in "10.11.0.1 10.1.0.1 10.2.0.2 1180 2" "fd00:11::1 fd00:1::1 fd00:2::2 
 	case $1 in *:*) far=fd00:2::2 ;; esac
 	step "$1 behind the gateway, tunnel $2 to $3"
 	restart
-	at left "$BIN/sysctl" -w net.inet.ipsec.dfbit=$5 >/dev/null
+	at left "$BIN/sysctl" -w net.inet.ipsec.dfbit="$5" >/dev/null
 	load tunnel "$2" "$3" "$1" "$far"
 	all site "$far" "$4"
 	tcp right site "$1"
