@@ -93,7 +93,13 @@ func (h *host) judge(t *testing.T, entrance string, enter func(*mbuf.Buf) Verdic
 	before := h.drops()
 	v := enter(b)
 	moved := h.drops() - before
-	if refusal := v.Action == Refuse && moved <= 1; !refusal && moved != map[bool]uint64{true: 1}[v.Action == Drop && v.Why != stats.ESPDummy] {
+	// A packet in a packet that no policy asks for is not ours: the stack has another copy.
+	notOurs := v.Action == Drop && v.Why == stats.OK && entrance == "Input"
+	counts := uint64(0)
+	if v.Action == Drop && v.Why != stats.ESPDummy && !notOurs {
+		counts = 1
+	}
+	if refusal := v.Action == Refuse && moved <= 1; !refusal && moved != counts {
 		t.Fatalf("%s: %+v moves %d counters", entrance, v, moved)
 	}
 	var p wire.Packet
@@ -114,7 +120,7 @@ func (h *host) judge(t *testing.T, entrance string, enter func(*mbuf.Buf) Verdic
 			t.Fatalf("%s: %+v for %d bytes", entrance, v, b.Len())
 		}
 	case Drop:
-		if v.Why == stats.OK {
+		if v.Why == stats.OK && !(notOurs && wire.Parse(b.Bytes(), &p) == nil && carriesPacket(p.Proto)) {
 			t.Fatalf("%s: a drop without a reason", entrance)
 		}
 	}

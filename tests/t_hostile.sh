@@ -21,7 +21,7 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 done
 at right "$BIN/sysctl" -q -w net.inet.ipsec.debug=1
 mac=$(ip -n "$tag-right" link show to-left | sed -n 's/.*ether \([^ ]*\).*/\1/p')
-sniff left to-right answers "ether src $mac and not arp and not esp and not (icmp6 and ip6[40] >= 133)"
+sniff left to-right answers "ether src $mac and not arp and not esp and not (icmp6 and ip6[40] >= 133) and not (ip6 multicast)"
 for family in 4 6; do
 	far=10.1.0.2
 	[ $family = 4 ] || far=fd00:1::2
