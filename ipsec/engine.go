@@ -38,8 +38,14 @@ type Config struct {
 	Keyer Keyer        // nil: nobody is asked for keys
 	Log   *klog.Logger // nil: silent
 
-	// PathMTU returns the largest packet in bytes that the way to an address carries. nil means 1,500 everywhere.
+	// PathMTU returns the largest packet in bytes that the way to an address carries, by its routes and links. It must not
+	// know what Tell told. nil means 1,500 everywhere.
 	PathMTU func(dst netip.Addr) int
+	// Local says whether an address is one of this host. nil: none is, all packets come from others.
+	Local func(netip.Addr) bool
+	// Tell is called to make the host's own stack send packets from src to dst of at most mtu bytes, or with leave to be
+	// fragmented. It must not block. nil: the stack is not told.
+	Tell func(src, dst netip.Addr, mtu int)
 }
 
 // Engine is the policy engine and the data path of one kernel.
@@ -47,7 +53,9 @@ type Engine struct {
 	Config
 	V4, V6 stats.Set
 
-	id atomic.Uint32 // identification of outer IPv4 headers
+	id     atomic.Uint32 // identification of outer IPv4 headers
+	learnt paths         // by outer destination: what routers reported
+	told   paths         // by inner destination: what Tell told
 }
 
 // New returns an engine over the given databases.
@@ -55,7 +63,7 @@ func New(cfg Config) *Engine {
 	if cfg.PathMTU == nil {
 		cfg.PathMTU = func(netip.Addr) int { return 1500 }
 	}
-	return &Engine{Config: cfg}
+	return &Engine{Config: cfg, learnt: paths{life: learntLife}, told: paths{life: toldLife}}
 }
 
 // Action is what the caller does with a packet.
@@ -83,7 +91,7 @@ const (
 type Verdict struct {
 	Action Action
 	Why    stats.Reason // for Drop
-	MTU    int          // for Split and Refuse: the largest packet in bytes that fits
+	MTU    int          // for Split and Refuse: the largest packet in bytes that fits; for Send: WayMTU, or 0 if not asked
 	Policy *spd.Policy  // for Split
 }
 

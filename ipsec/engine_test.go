@@ -23,7 +23,10 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	return &host{t: t, Engine: New(Config{SPD: spd.New(spd.Config{}), SADB: sadb.New(sadb.Config{}), Knobs: knob.New()})}
+	return &host{t: t, Engine: New(Config{
+		SPD: spd.New(spd.Config{}), SADB: sadb.New(sadb.Config{}), Knobs: knob.New(),
+		Local: func(netip.Addr) bool { return true },
+	})}
 }
 
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }

@@ -93,7 +93,9 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
 	h.layers[h.n] = layer{sa: sa, tunnel: tunnel, inflated: proto == wire.ProtoIPComp}
 	h.n++
-	if tunnel {
+	if next == wire.ProtoNone && proto == wire.ProtoESP {
+		why = stats.ESPDummy
+	} else if tunnel {
 		why = e.decapsulate(b, p)
 	} else if err := wire.Parse(b.Bytes(), p); err != nil {
 		why = stats.InMalformed
@@ -219,7 +221,7 @@ func (e *Engine) clampReply(b []byte, p *wire.Packet) {
 		}
 	}
 	if n > 0 {
-		largest := e.fit(&back, steps[:n], e.PathMTU(steps[n-1].outerDst(&back)))
+		largest := e.fit(&back, steps[:n], e.WayMTU(steps[n-1].outerDst(&back)))
 		wire.ClampMSS(b, p, segment(largest, p.Version))
 	}
 }

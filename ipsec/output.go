@@ -94,11 +94,14 @@ func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy) Verdic
 	if n <= 0 {
 		return verdict
 	}
-	if v, ok := e.sizes(b, p, steps[:n]); !ok {
-		v.Policy = policy
-		return v
+	room, ok := e.sizes(b, p, steps[:n])
+	if !ok {
+		room.Policy = policy
+		return room
 	}
-	return e.apply(b, p, steps[:n])
+	v := e.apply(b, p, steps[:n])
+	v.MTU = room.MTU
+	return v
 }
 
 // plan finds the SA of each request. A request of level use without an SA is left out, one of level require drops
@@ -146,60 +149,12 @@ func (e *Engine) outboundSA(r *spd.Request, src, dst netip.Addr) *sadb.SA {
 	return e.SADB.Outbound(r.Proto, r.Mode, reqid, src, dst)
 }
 
-// sizes checks the packet against the largest IP packet and, for TCP, against the way's MTU. What is too large for
-// the way is fragmented after encapsulation by whoever sends it; TCP is told instead, because it can do better.
-func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool) {
-	if largest := e.fit(p, steps, mbuf.MaxSize); b.Len() > largest {
-		if steps[0].tunnel && largest >= minSplit && !(p.Version == 4 && p.DF) {
-			return Verdict{Action: Split, MTU: largest}, false
-		}
-		v := e.drop(stats.TooBig, p, steps[0].sa.Proto, steps[0].sa, steps[0].sa.SPI)
-		v.Action, v.MTU = Refuse, largest
-		return v, false
-	}
-	if p.Proto != wire.ProtoTCP || p.Fragment {
-		return Verdict{}, true
-	}
-	tcp := b.Bytes()[p.Header:]
-	syn := len(tcp) >= wire.TCPHeaderLen && wire.TCP(tcp).Flags()&wire.TCPSyn != 0
-	if !syn && (p.Version == 4 && !p.DF || b.Len() <= minSplit) {
-		return Verdict{}, true
-	}
-	largest := e.fit(p, steps, e.PathMTU(steps[len(steps)-1].outerDst(p)))
-	if syn {
-		wire.ClampMSS(b.Bytes(), p, segment(largest, p.Version))
-	}
-	if b.Len() > largest {
-		return Verdict{Action: Refuse, MTU: max(largest, minMTU(p.Version))}, false
-	}
-	return Verdict{}, true
-}
-
 // outerDst is where the packet goes after the step.
 func (s *step) outerDst(p *wire.Packet) netip.Addr {
 	if s.tunnel {
 		return s.sa.Dst
 	}
 	return p.Flow.Dst
-}
-
-// minSplit is a size that every link carries: TCP segments up to it are never refused, fragments never made smaller.
-const minSplit = 576
-
-func minMTU(version int) int {
-	if version == 6 {
-		return wire.MinMTU6
-	}
-	return wire.MinMTU4
-}
-
-// segment is the TCP segment size for packets of a given length without options.
-func segment(packet, version int) uint16 {
-	headers := 20 + 20
-	if version == 6 {
-		headers = 40 + 20
-	}
-	return uint16(min(max(packet-headers, minSplit-headers), 0xffff))
 }
 
 // fit is the largest packet that the steps turn into one of at most mtu bytes, with no packet on the way larger than its

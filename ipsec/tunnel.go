@@ -122,7 +122,8 @@ func ecnEgress(knob int32, outer, inner uint8) (result uint8, ok bool) {
 	return inner | ecnCE, true
 }
 
-// decapsulate takes the tunnel header off and makes p describe the inner packet (KAME ipsec4_tunnel_validate).
+// decapsulate takes the tunnel header off and makes p describe the inner packet (KAME ipsec4_tunnel_validate). When it
+// fails, p is as it was.
 func (e *Engine) decapsulate(b *mbuf.Buf, p *wire.Packet) stats.Reason {
 	outer, _ := trafficClass(b.Bytes(), p.Version)
 	knob := e.Knobs.Family(p.Version == 6).ECN.Load()
@@ -137,14 +138,14 @@ func (e *Engine) decapsulate(b *mbuf.Buf, p *wire.Packet) stats.Reason {
 	if err := wire.Parse(b.Bytes()[p.Header:], &in); err != nil || in.Version != want {
 		return stats.TunnelMismatch
 	}
+	inner, _ := trafficClass(b.Bytes()[p.Header:], in.Version)
+	class, ok := ecnEgress(knob, outer, inner)
+	if !ok {
+		return stats.TunnelECN
+	}
 	b.TrimFront(p.Header)
 	b.TrimBack(b.Len() - in.Len)
 	*p = in
-	inner, _ := trafficClass(b.Bytes(), p.Version)
-	class, ok := ecnEgress(knob, outer, inner)
-	if !ok {
-		return stats.InMalformed
-	}
 	if class != inner {
 		setTrafficClass(b.Bytes(), p.Version, class)
 	}

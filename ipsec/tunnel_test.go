@@ -94,7 +94,7 @@ func TestCongestionReachesTheInnerHeader(t *testing.T) {
 		want  uint8
 		why   stats.Reason
 	}{
-		{"1", 2, 3, stats.OK}, {"1", 0, 0, stats.InMalformed}, {"0", 2, 2, stats.OK}, {"-1", 2, 2, stats.OK},
+		{"1", 2, 3, stats.OK}, {"1", 0, 0, stats.TunnelECN}, {"0", 2, 2, stats.OK}, {"-1", 2, 2, stats.OK},
 	} {
 		left, right := newHost(t), newHost(t)
 		set(t, left.Knobs.V4.ECN.Set(test.ecn), right.Knobs.V4.ECN.Set(test.ecn))

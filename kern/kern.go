@@ -169,8 +169,10 @@ func (k *Kernel) attach() (err error) {
 		return err
 	}
 	k.atShutdown(sender.Close)
-	k.Engine.PathMTU = sender.MTU
 	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU}
+	if err := k.watchSizes(path); err != nil {
+		return err
+	}
 	// Tunnels of IPComp send what they cannot compress as a packet in a packet.
 	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {

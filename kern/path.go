@@ -21,7 +21,7 @@ type Path struct {
 	Local  link.Link // the stack's side, enc0
 	Wire   link.Link // where finished packets go
 
-	// MTU returns the largest packet in bytes that the way to an address carries.
+	// MTU returns the largest packet in bytes that the way of clear packets to an address carries.
 	MTU func(dst netip.Addr) int
 
 	mu sync.Mutex // held to write to Local: several wires deliver to it
@@ -114,9 +114,9 @@ func version(b *mbuf.Buf) int { return int(b.Bytes()[0] >> 4) }
 func (o *outbound) carry(b *mbuf.Buf, v ipsec.Verdict) {
 	switch v.Action {
 	case ipsec.Pass:
-		o.send(b, true)
+		o.sendClear(b)
 	case ipsec.Send:
-		o.send(b, false)
+		o.sendProtected(b, v.MTU)
 	case ipsec.Split:
 		err := frag.Fragment(b, v.MTU, func(piece *mbuf.Buf) { o.carry(piece, o.path.Engine.Protect(piece, v.Policy)) })
 		if err != nil {
@@ -134,29 +134,43 @@ func (o *outbound) carry(b *mbuf.Buf, v ipsec.Verdict) {
 	}
 }
 
-// minimum is a size that needs no look at the way's MTU: IPv6 guarantees it (RFC 8200 §5), and on IPv4 smaller links
-// than this are left to the raw socket's error.
-const minimum = 1280
+// minimum is a size that needs no look at the way's MTU: every IPv4 link carries it, and more every IPv6 link.
+const minimum = 576
 
-// send queues a finished packet for the wire, in fragments when the way asks for it. A clear packet that must not be
-// fragmented is answered with an ICMP error instead; a protected one is ours, so its DF bit says nothing about its
-// sender's wishes that the engine has not already honoured.
-func (o *outbound) send(b *mbuf.Buf, clear bool) {
-	if b.Len() <= minimum {
-		o.queue(b)
-		return
+// sendClear queues a packet that is to go as it is. If it is too large and must not be fragmented, it is answered with an
+// ICMP error instead.
+func (o *outbound) sendClear(b *mbuf.Buf) {
+	mtu := mbuf.MaxSize
+	if b.Len() > minimum {
+		mtu = o.path.MTU(destination(b.Bytes()))
 	}
-	mtu := o.path.MTU(destination(b.Bytes()))
-	if b.Len() <= mtu {
-		o.queue(b)
-		return
-	}
-	if clear && dontFragment(b.Bytes()) {
+	if b.Len() > mtu && dontFragment(b.Bytes()) {
 		o.refuse(b, mtu)
 		return
 	}
-	if version(b) == 4 {
+	o.send(b, mtu)
+}
+
+// sendProtected queues a packet of the engine's making. mtu is that of its way, or 0 if the engine had no need to know.
+// The DF bit of a packet that is larger says nothing about its sender's wishes that the engine has not honoured.
+func (o *outbound) sendProtected(b *mbuf.Buf, mtu int) {
+	if mtu == 0 {
+		mtu = mbuf.MaxSize
+		if b.Len() > minimum {
+			mtu = o.path.Engine.WayMTU(destination(b.Bytes()))
+		}
+	}
+	if b.Len() > mtu && version(b) == 4 {
 		wire.IPv4(b.Bytes()).SetDF(false)
+	}
+	o.send(b, mtu)
+}
+
+// send queues a packet for the wire, in fragments if it is too large.
+func (o *outbound) send(b *mbuf.Buf, mtu int) {
+	if b.Len() <= mtu {
+		o.queue(b)
+		return
 	}
 	if err := frag.Fragment(b, mtu, o.queue); err != nil {
 		o.path.Engine.WireFailed(version(b), 1, err)
@@ -174,6 +188,29 @@ func (o *outbound) refuse(b *mbuf.Buf, mtu int) {
 		answer.Free()
 	}
 	b.Free()
+}
+
+// Tell makes the host's own stack send packets from src to dst of at most mtu bytes, or with leave to be fragmented. It is
+// the engine's Config.Tell.
+func (p *Path) Tell(src, dst netip.Addr, mtu int) {
+	b := mbuf.Get(wire.TooBigLen)
+	n := wire.PathMTU(b.Room()[:wire.TooBigLen], src, dst, mtu)
+	if n == 0 {
+		b.Free()
+		return
+	}
+	b.SetLen(n)
+	p.deliver([]*mbuf.Buf{b})
+}
+
+// Reports gives the ICMP messages that arrive on a link to the engine, until the link is closed.
+func (p *Path) Reports(from link.Link) error {
+	return each(from, func(bufs []*mbuf.Buf) {
+		for _, b := range bufs {
+			p.Engine.Report(b.Bytes())
+			b.Free()
+		}
+	})
 }
 
 // inbound is the state of one goroutine that receives.

@@ -17,6 +17,7 @@ import (
 type node struct {
 	*Kernel
 	t     *testing.T
+	path  *Path
 	stack *defragmented // where a host's stack would be
 }
 
@@ -35,7 +36,7 @@ func newNode(t *testing.T, onWire *pipe.End, mtu int) *node {
 	}
 	stack, local := pipe.New(pipe.Config{})
 	path := &Path{Engine: k.Engine, Local: local, Wire: onWire, MTU: func(addr) int { return mtu }}
-	k.Engine.PathMTU = path.MTU
+	k.Engine.PathMTU, k.Engine.Local = path.MTU, func(addr) bool { return true }
 	k.loop(path.Outbound)
 	k.loop(func() error { return path.Inbound(&defragmented{End: onWire}) })
 	t.Cleanup(func() {
@@ -45,7 +46,7 @@ func newNode(t *testing.T, onWire *pipe.End, mtu int) *node {
 			t.Error(err)
 		}
 	})
-	return &node{Kernel: k, t: t, stack: &defragmented{End: stack}}
+	return &node{Kernel: k, t: t, path: path, stack: &defragmented{End: stack}}
 }
 
 func (n *node) script(text string) {

@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"net/rawip":     {"net/mbuf", "net/link", "net/wire"},
 	"net/nft":       {"net/wire"},
 	"net/nfq":       {"net/wire"},
-	"net/route":     {"net/nft"},
+	"net/route":     {"net/nft", "net/wire"},
 	"net/ns/nstest": {"net/ns"},
 
 	"ipsec/alg":     {"ipsec/pfkey"},

@@ -22,27 +22,8 @@ load() {
 		"$3" "$2" "$1" "$back" "$2" "$3" "$1" "$there"; } | setkey right
 }
 
-cat >"$work/udp.py" <<'PY'
-"""udp.py serve ADDR | udp.py ADDR SIZE: send SIZE bytes and expect their digest back."""
-import hashlib, os, socket, sys
-
-def family(addr):
-    return socket.AF_INET6 if ":" in addr else socket.AF_INET
-
-if sys.argv[1] == "serve":
-    s = socket.socket(family(sys.argv[2]), socket.SOCK_DGRAM)
-    s.bind((sys.argv[2], 5000))
-    while True:
-        data, peer = s.recvfrom(70000)
-        s.sendto(hashlib.sha256(data).digest(), peer)
-data = os.urandom(int(sys.argv[2]))
-s = socket.socket(family(sys.argv[1]), socket.SOCK_DGRAM)
-s.settimeout(3)
-s.sendto(data, (sys.argv[1], 5000))
-sys.exit(s.recv(100) != hashlib.sha256(data).digest())
-PY
 for a in 10.1.0.2 fd00:1::2; do
-	behind serve right /usr/bin/python3 "$work/udp.py" serve $a
+	behind serve right /usr/bin/python3 "$(dirname "$0")/udp.py" serve $a
 done
 head -c 3000000 /dev/urandom >"$work/data"
 sleep 0.5
@@ -54,11 +35,11 @@ for mode in transport tunnel; do
 		load $mode "$a" "$b"
 		for size in 1 8 56 1200 1400 1424 1432 1440 1448 1456 1464 1472 1473 1480 2000 2960 9000 32768 65000; do
 			at left ping -c 1 -W 3 -s $size "$b" >"$work/out" 2>&1 || { fail "ping -s $size $b"; cat "$work/out"; }
-			at left /usr/bin/python3 "$work/udp.py" "$b" $size || fail "UDP of $size bytes to $b"
+			at left /usr/bin/python3 "$(dirname "$0")/udp.py" "$b" 1 $size || fail "UDP of $size bytes to $b"
 		done
 		if [ $mode = tunnel ]; then
 			at left ping -c 1 -W 3 -s 65507 "$b" >/dev/null || fail "ping -s 65507 $b"
-			at left /usr/bin/python3 "$work/udp.py" "$b" 65507 || fail "UDP of 65507 bytes to $b"
+			at left /usr/bin/python3 "$(dirname "$0")/udp.py" "$b" 1 65507 || fail "UDP of 65507 bytes to $b"
 		fi
 		sniff right to-left wire "host $a and not arp and not esp and not (icmp6 and ip6[40] >= 133) and not (ip6 proto 44) and not (ip[6:2] & 0x1fff != 0)"
 		listen right got "$b" 4000

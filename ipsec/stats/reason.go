@@ -38,7 +38,9 @@ const (
 	AHOption       // options in front of AH make no sense
 	AHReplay       // seen before, or left of the window
 	AHAuthFail     // the ICV is wrong
+	ESPDummy       // a dummy packet: nothing is wrong, and nothing is in it (RFC 4303 §2.6)
 	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
+	TunnelECN      // congestion was marked outside, and the inner packet cannot bear the mark (RFC 3168 §9.1.1)
 	InPolicy       // the SPD asks for more protection than the packet had
 	InDefault      // no policy, and def_policy is discard
 
@@ -92,7 +94,9 @@ var reasons = [numReasons]struct {
 	AHOption:       {"ah-option", InInval, syslog.LOG_ERR, "ah$v_calccksum: invalid IP option (type=$hexgot len=$hexwant)"},
 	AHReplay:       {"ah-replay", InAHReplay, syslog.LOG_WARNING, "replay packet in $ip AH input: $packet $sa"},
 	AHAuthFail:     {"ah-auth-fail", InAHAuthFail, syslog.LOG_WARNING, "checksum mismatch in $ip AH input: $packet $sa"},
+	ESPDummy:       {"esp-dummy", InSuccess, syslog.LOG_DEBUG, "$ip ESP input: dummy packet: $packet $sa"},
 	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
+	TunnelECN:      {"tunnel-ecn", InInval, syslog.LOG_WARNING, "congestion on the way of a packet without ECN in $ip $proto input: $packet $sa"},
 	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
 	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
 

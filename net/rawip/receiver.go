@@ -41,9 +41,11 @@ const (
 // Config says what a Receiver takes.
 type Config struct {
 	Family int    // unix.AF_INET or unix.AF_INET6
-	Proto  uint8  // the protocol: wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp
+	Proto  uint8  // the protocol: wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp; of ICMP messages a copy comes
 	Mark   uint32 // of the socket: routes that the kernel looks up for it, as for a too-big message. 0 sets none
 	Only   uint32 // take only packets that have one of these bits of the mark; 0 takes all
+
+	OnlyICMP uint8 // of ICMP and ICMPv6, the type of messages to take; not 0
 }
 
 // Receiver is a raw socket that receives. The memory for reassembled packets, 64 KiB for each packet of a batch, is only
@@ -110,8 +112,8 @@ func (c Config) prepare(fd int) error {
 	if err := takeOnly(fd, c.Only); err != nil {
 		return err
 	}
-	if c.Family != unix.AF_INET6 {
-		return nil
+	if err := c.filter(fd); err != nil || c.Family != unix.AF_INET6 {
+		return err
 	}
 	// IPV6_RECVERR is not for the errors: without it Linux does not learn the path MTU from too-big messages that quote
 	// this protocol. For IPv4 it always does.
@@ -126,6 +128,25 @@ func (c Config) prepare(fd int) error {
 	}
 	return nil
 }
+
+// filter makes an ICMP socket take messages of one type only.
+func (c Config) filter(fd int) error {
+	switch {
+	case c.OnlyICMP == 0:
+		return nil
+	case c.Family == unix.AF_INET6:
+		var block unix.ICMPv6Filter // a bit for each type that is not wanted
+		for i := range block.Data {
+			block.Data[i] = ^uint32(0)
+		}
+		block.Data[c.OnlyICMP/32] &^= 1 << (c.OnlyICMP % 32)
+		return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &block)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_RAW, icmpFilter, ^(1 << c.OnlyICMP))
+}
+
+// icmpFilter is ICMP_FILTER (linux/icmp.h).
+const icmpFilter = 1
 
 // setBuffer asks for large buffers, past the host's limit if we may.
 func setBuffer(fd, force, polite int) {

@@ -115,7 +115,7 @@ func (s *Sender) open(family int) (*half, error) {
 // prepareSender sets the options of a sending socket.
 //
 // IP_PMTUDISC_PROBE makes the kernel compare a packet with the MTU of the interface, not with the path MTU that it has
-// learnt. The caller has asked MTU, which knows the path MTU; if that shrank a moment ago, routers fragment the packet or
+// learnt. The caller knows the path MTU; if that shrank a moment ago, routers fragment the packet or
 // report it as the packet's own DF bit says. With IP_PMTUDISC_WANT the kernel would refuse packets with DF meanwhile, and
 // IPv6 packets always, also long after the path has recovered.
 func prepareSender(fd, family int, mark uint32) error {

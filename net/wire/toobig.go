@@ -103,3 +103,27 @@ func isICMPError(kind uint8) bool {
 
 // isBroadcast knows the limited broadcast and the rest of class E; what a subnet's broadcast is only its hosts know.
 func isBroadcast(a netip.Addr) bool { return a.Is4() && a.As4()[0] >= 240 }
+
+// PathMTU writes the ICMP error that teaches the host src the MTU in bytes of its way to dst: as TooBig does, but about
+// no packet that was sent. It quotes an echo reply, for which no host needs a socket, so it is believed by Linux for all
+// of them. into needs TooBigLen bytes. It returns the length of the error, or 0 where none may be sent.
+func PathMTU(into []byte, src, dst netip.Addr, mtu int) int {
+	var quote [IPv6HeaderLen + ICMPHeaderLen]byte
+	if src.Is4() && dst.Is4() {
+		b := quote[:IPv4HeaderLen+ICMPHeaderLen]
+		EncodeIPv4(b, IPv4Fields{
+			TotalLength: uint16(len(b)), DF: true, TTL: errorTTL, Protocol: ProtoICMP, Src: src, Dst: dst,
+		})
+		ICMP(b[IPv4HeaderLen:]).encode(ICMPEchoReply, 0, 0, nil, 0)
+		return TooBig(into, b, mtu, dst)
+	}
+	if !src.Is6() || !dst.Is6() {
+		return 0
+	}
+	EncodeIPv6(quote[:], IPv6Fields{
+		PayloadLength: ICMPHeaderLen, NextHeader: ProtoICMPv6, HopLimit: errorTTL, Src: src, Dst: dst,
+	})
+	m := ICMP(quote[IPv6HeaderLen:])
+	m.encode(ICMPv6EchoReply, 0, 0, nil, PseudoHeader(src, dst, ProtoICMPv6, ICMPHeaderLen))
+	return TooBig(into, quote[:], mtu, dst)
+}

@@ -96,3 +96,26 @@ func TestTooBigSilence(t *testing.T) {
 		}
 	}
 }
+
+func TestPathMTU(t *testing.T) {
+	into := make([]byte, TooBigLen)
+	for i, src := range []netip.Addr{src4, src6} {
+		dst := []netip.Addr{router4, router6}[i]
+		n := PathMTU(into, src, dst, 1333)
+		var p, q Packet
+		if err := Parse(into[:n], &p); err != nil || p.Flow.Src != dst || p.Flow.Dst != src || !TransportChecksumOK(into[:n], &p) {
+			t.Fatalf("%s: %v, %+v", src, err, p.Flow)
+		}
+		m := ICMP(into[p.Header:n])
+		if err := Parse(m.Payload(), &q); err != nil || q.Flow.Src != src || q.Flow.Dst != dst || !TransportChecksumOK(m.Payload(), &q) {
+			t.Fatalf("%s: quotes %x, %v", src, m.Payload(), err)
+		}
+		quoted := ICMP(m.Payload()[q.Header:])
+		if want := []uint8{ICMPEchoReply, ICMPv6EchoReply}[i]; quoted.Type() != want || m.Rest() != 1333 {
+			t.Errorf("%s: MTU %d, quotes type %d", src, m.Rest(), quoted.Type())
+		}
+	}
+	if PathMTU(into, src4, router6, 1333) != 0 || PathMTU(into, src6, router4, 1333) != 0 || PathMTU(into, netip.Addr{}, router4, 1333) != 0 {
+		t.Error("wrote a message between families")
+	}
+}
