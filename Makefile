@@ -21,7 +21,7 @@ demo: all  ## two hosts in namespaces, ESP between them, every step shown (root)
 
 test: all  ## all tests; installs the programs that the shell tests ask (root for those)
 	@tests/need.sh test
-	go test ./...
+	go test -timeout 18m ./...
 
 bench: all  ## throughput through two daemons and through a plain veth, and Go benchmarks (root)
 	@tests/need.sh demo

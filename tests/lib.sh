@@ -78,7 +78,7 @@ wait_for() {
 
 cleanup() {
 	status=$?
-	trap - EXIT INT TERM
+	trap - EXIT INT TERM HUP PIPE
 	for pid in $background; do kill "$pid" 2>/dev/null || :; done
 	for pid in $background; do gone "$pid" || kill -9 "$pid" 2>/dev/null || :; done
 	for ns in $namespaces; do
@@ -94,7 +94,7 @@ cleanup() {
 	exit $status
 }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP PIPE
 
 # gone PID: wait up to three seconds for a process to end.
 gone() {
