@@ -20,13 +20,12 @@ func (e *Engine) Report(b []byte) {
 	if mtu < 0 || wire.ParseHeaders(message.Payload(), &q) != nil || q.Version != p.Version || q.FragOffset > 0 {
 		return
 	}
-	xf := transforms[q.Proto]
-	if xf == nil || len(message.Payload()) < q.Header+xf.minHeader || mtu >= q.Len {
+	proto, spi, ok := quotedSPI(message.Payload(), &q)
+	if !ok || mtu >= q.Len {
 		return
 	}
-	spi := xf.spi(message.Payload()[q.Header:])
-	sa := e.SADB.Inbound(q.Flow.Dst, q.Proto, spi)
-	if sa == nil || sa.Src.IsValid() && sa.Src != q.Flow.Src {
+	sa := e.SADB.Inbound(q.Flow.Dst, proto, spi)
+	if sa == nil || q.Proto == wire.ProtoUDP && sa.NAT == nil || sa.Src.IsValid() && sa.Src != q.Flow.Src {
 		e.Log.Printf(syslog.LOG_DEBUG, "ICMP says MTU %d of a packet without an SA: src=%s dst=%s spi=%d", mtu, q.Flow.Src, q.Flow.Dst, spi)
 		return
 	}
@@ -34,6 +33,20 @@ func (e *Engine) Report(b []byte) {
 	if mtu < e.PathMTU(q.Flow.Dst) && e.learnt.lower(q.Flow.Dst, mtu) {
 		e.Log.Printf(syslog.LOG_DEBUG, "path MTU to %s is %d, says %s", q.Flow.Dst, mtu, p.Flow.Src)
 	}
+}
+
+// quotedSPI reads protocol and SPI of a packet of ours of which a router has sent back the beginning. Of ESP in UDP, routers
+// that quote no more than RFC 792 asks for leave out the SPI.
+func quotedSPI(b []byte, q *wire.Packet) (proto uint8, spi uint32, ok bool) {
+	proto, at := q.Proto, q.Header
+	if proto == wire.ProtoUDP {
+		proto, at = wire.ProtoESP, at+wire.UDPHeaderLen
+	}
+	xf := transforms[proto]
+	if xf == nil || len(b) < at+xf.minHeader {
+		return 0, 0, false
+	}
+	return proto, xf.spi(b[at:]), true
 }
 
 // reportedMTU is the MTU in bytes that the message gives, or -1 where it is another message. 0 is what routers from before

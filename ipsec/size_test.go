@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
 	"kipsec/net/wire"
@@ -146,6 +148,39 @@ func TestTCPIsToldDownToWhatEveryLinkCarries(t *testing.T) {
 				t.Errorf("%s, %d bytes: %+v", f.name, n, v)
 			}
 			b.Free()
+		}
+	}
+}
+
+// TestReportInUDP: an ICMP message about ESP in UDP counts for an SA whose packets travel so, and for no other.
+func TestReportInUDP(t *testing.T) {
+	for _, f := range pairs {
+		for _, test := range []struct {
+			spi  uint32
+			want int
+		}{
+			{0x1001, 1300}, {0x1002, 1500}, {0x1003, 1500},
+		} {
+			h := newHost(t)
+			h.sa(f.left, f.right, 0x1002, pfkey.ModeTransport, 0)
+			_, err := h.SADB.Add(sadb.Params{
+				Proto: wire.ProtoESP, SPI: 0x1001, Src: addr(f.left), Dst: addr(f.right), Mode: pfkey.ModeTransport,
+				Enc: 20, EncKey: make([]byte, 20), EncBits: 160, NAT: &sadb.NAT{Type: 2, SrcPort: 4500, DstPort: 4500},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			datagram := make([]byte, 1400)
+			binary.BigEndian.PutUint16(datagram, 4500)
+			binary.BigEndian.PutUint16(datagram[2:], 4500)
+			binary.BigEndian.PutUint16(datagram[4:], uint16(len(datagram)))
+			binary.BigEndian.PutUint32(datagram[8:], test.spi)
+			b := make([]byte, wire.TooBigLen)
+			n := wire.TooBig(b, packet(f.left, f.right, wire.ProtoUDP, datagram), 1300, addr(f.right))
+			h.Report(b[:n])
+			if got := h.WayMTU(addr(f.right)); got != test.want {
+				t.Errorf("%s, SPI %#x: %d, want %d", f.name, test.spi, got, test.want)
+			}
 		}
 	}
 }
