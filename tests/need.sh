@@ -4,7 +4,7 @@
 set -eu
 
 demo='ip:iproute2 ping:iputils-ping tcpdump:tcpdump nc:netcat-openbsd'
-test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux swanctl:strongswan-swanctl charon-systemd:charon-systemd"
+test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux sysctl:procps swanctl:strongswan-swanctl charon-systemd:charon-systemd"
 lint='shellcheck:shellcheck'
 
 case ${1:-} in
