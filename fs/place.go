@@ -23,12 +23,9 @@ var here = place{}
 // directory, and if we may enter it. Else it returns here.
 func parentPlace(dir string) place {
 	proc := fmt.Sprintf("/proc/%d", os.Getppid())
-	same := func(a, b string) bool {
-		var x, y unix.Stat_t
-		return unix.Stat(a, &x) == nil && unix.Stat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
-	}
 	up := filepath.Dir(dir)
-	if same("/proc/self/ns/mnt", proc+"/ns/mnt") || !same(up, proc+"/root"+up) {
+	own, err := identify(up)
+	if err != nil || sameFile("/proc/self/ns/mnt", proc+"/ns/mnt") || !sameFile(up, proc+"/root"+up) {
 		return here
 	}
 	ns, err := os.Open(proc + "/ns/mnt")
@@ -36,11 +33,31 @@ func parentPlace(dir string) place {
 		return here
 	}
 	p := place{ns}
-	if err := p.do(func() error { return nil }); err != nil {
+	var there identity
+	err = p.do(func() error {
+		there, err = identify(up) // a process that is in a chroot(2) leaves that with its namespace
+		return err
+	})
+	if err != nil || there != own {
 		ns.Close()
 		return here
 	}
 	return p
+}
+
+// identity is what tells a file from all others.
+type identity struct{ dev, ino uint64 }
+
+func identify(path string) (identity, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	return identity{uint64(st.Dev), st.Ino}, err
+}
+
+func sameFile(a, b string) bool {
+	x, errX := identify(a)
+	y, errY := identify(b)
+	return errX == nil && errY == nil && x == y
 }
 
 // do calls f in the mount namespace. f must not start goroutines that look at files.
