@@ -317,6 +317,30 @@ func TestInboundProtection(t *testing.T) {
 	}
 }
 
+// TestSAOfAnotherPeer: a peer that seals a packet with its own keys cannot send it from the address of another peer.
+func TestSAOfAnotherPeer(t *testing.T) {
+	for _, f := range pairs {
+		left, right := newHost(t), newHost(t)
+		for _, h := range []*host{left, right} {
+			h.sa(f.left, f.right, 0x1001, pfkey.ModeTransport, 0)
+		}
+		left.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+		right.policy(pfkey.DirIn, f.all, f.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+		b := udp(f.left, f.right, 100)
+		left.Output(b)
+		if f.name == "IPv4" {
+			wire.IPv4(b.Bytes()).SetSrc(addr(f.innerLeft))
+			wire.IPv4(b.Bytes()).UpdateChecksum()
+		} else {
+			wire.IPv6(b.Bytes()).SetSrc(addr(f.innerLeft))
+		}
+		if v := right.Input(b); v.Why != stats.InPolicy {
+			t.Errorf("%s: got %s, want %s", f.name, v.Why, stats.InPolicy)
+		}
+		b.Free()
+	}
+}
+
 // TestHostileInput feeds damaged packets; each is dropped for its reason and counted once.
 func TestHostileInput(t *testing.T) {
 	for _, f := range pairs {

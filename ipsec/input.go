@@ -91,7 +91,9 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	}
 
 	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
-	h.layers[h.n] = layer{sa: sa, tunnel: tunnel, inflated: proto == wire.ProtoIPComp}
+	// A translator of addresses may have changed the source of what came in UDP.
+	foreign := sa != nil && sa.Src.IsValid() && sa.Src != p.Flow.Src && !(h.udp && h.n == 0)
+	h.layers[h.n] = layer{sa: sa, tunnel: tunnel, foreign: foreign, inflated: proto == wire.ProtoIPComp}
 	h.n++
 	if next == wire.ProtoNone && proto == wire.ProtoESP {
 		why = stats.ESPDummy

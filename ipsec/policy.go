@@ -52,6 +52,7 @@ const maxLayers = 8
 type layer struct {
 	sa       *sadb.SA // nil: none was needed, and the layer proves nothing
 	tunnel   bool
+	foreign  bool // the packet's source was not that of the SA, whose ICV need not cover it
 	inflated bool // by IPComp
 }
 
@@ -102,8 +103,9 @@ func (l *layer) fits(r *spd.Request) bool {
 	if r.Level == pfkey.LevelUnique && r.ReqID != 0 && l.sa.ReqID != r.ReqID {
 		return false
 	}
-	if r.Mode == pfkey.ModeTunnel && (l.sa.Src != r.Src || l.sa.Dst != r.Dst) {
-		return false
+	if r.Mode == pfkey.ModeTunnel {
+		return l.sa.Src == r.Src && l.sa.Dst == r.Dst
 	}
-	return true
+	// Otherwise the keys of one peer would do for the address of another (RFC 4301 §5.2).
+	return l.sa.Mode != pfkey.ModeTunnel && !l.foreign
 }
