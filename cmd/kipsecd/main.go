@@ -134,15 +134,20 @@ func (o *options) namespace() (run.Netns, error) {
 	return run.NetnsOf(path)
 }
 
+// own removes what killed daemons of the namespace left in the run-time directory and takes its place there.
+func (o *options) own(netns run.Netns) (*run.Owner, error) {
+	if err := run.RemoveDead(netns, fs.Detach); err != nil {
+		return nil, err
+	}
+	return run.Create(o.name, netns)
+}
+
 // serve runs the daemon until a signal.
 func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 
-	if err := run.RemoveDead(netns, fs.Detach); err != nil {
-		return err
-	}
-	owner, err := run.Create(o.name, netns)
+	owner, err := o.own(netns)
 	if err != nil {
 		return err
 	}
@@ -216,10 +221,7 @@ func (o *options) mountpoint(owner *run.Owner) (string, error) {
 
 // clean removes what a dead daemon left. A living one is not disturbed.
 func (o *options) clean(netns run.Netns) (err error) {
-	if err := run.RemoveDead(netns, fs.Detach); err != nil {
-		return err
-	}
-	owner, err := run.Create(o.name, netns)
+	owner, err := o.own(netns)
 	if err != nil {
 		return err
 	}
