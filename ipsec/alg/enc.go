@@ -98,7 +98,7 @@ var Encs = []*Enc{
 	},
 	{ // RFC 3602
 		Number: 12, Name: "aes-cbc", Aliases: []string{"rijndael-cbc"}, MinBits: 128, MaxBits: 256, Bits: aesBits,
-		Block: 16, IVLen: 16, block: aes.NewCipher,
+		Block: 16, IVLen: 16, block: newAESForCBC,
 	},
 	{ // RFC 3686
 		Number: 13, Name: "aes-ctr", MinBits: 160, MaxBits: 288, Bits: aesSalted,

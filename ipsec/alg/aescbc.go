@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package alg
+
+import "crypto/aes"
+
+var newAESForCBC = aes.NewCipher
