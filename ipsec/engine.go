@@ -28,6 +28,8 @@ import (
 type Keyer interface {
 	// Acquire is called for a packet that wants an SA that is not there. It must not block.
 	Acquire(policy *spd.Policy, request *spd.Request, src, dst netip.Addr)
+	// AcquirePolicy is called for a packet that met a policy without requests. It must not block.
+	AcquirePolicy(policy *spd.Policy)
 }
 
 // Config is what an Engine works with. SPD, SADB and Knobs are required.

@@ -170,6 +170,10 @@ func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
 	case pfkey.PolicyNone:
 		return stats.OK
 	case pfkey.PolicyIPsec:
+		if policy.Incomplete() {
+			e.askForRequests(policy)
+			return stats.InPolicy
+		}
 		if e.satisfies(policy, h) {
 			return stats.OK
 		}

@@ -45,6 +45,10 @@ func (e *Engine) Output(b *mbuf.Buf) Verdict {
 	case pfkey.PolicyNone:
 		return Verdict{Action: Pass}
 	case pfkey.PolicyIPsec:
+		if policy.Incomplete() {
+			e.askForRequests(policy)
+			return e.drop(stats.OutIncomplete, &p, 0, nil, 0)
+		}
 		return e.protect(b, &p, policy)
 	}
 	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
@@ -75,7 +79,7 @@ func decidable(policy *spd.Policy, p *wire.Packet) bool {
 	if !policy.Matches(&p.Flow) {
 		return false
 	}
-	return policy.Type != pfkey.PolicyIPsec || policy.Requests[0].Mode == pfkey.ModeTunnel
+	return policy.Type != pfkey.PolicyIPsec || policy.Incomplete() || policy.Requests[0].Mode == pfkey.ModeTunnel
 }
 
 // step is one request of a policy with the SA that serves it.
@@ -267,6 +271,8 @@ func (e *Engine) CheckOutput(b []byte) Verdict {
 		return e.drop(stats.OutDefault, &p, 0, nil, 0)
 	case policy == nil || policy.Type == pfkey.PolicyNone:
 		return Verdict{Action: Pass}
+	case policy.Incomplete():
+		return e.drop(stats.OutLocalScope, &p, 0, nil, 0)
 	case policy.Type == pfkey.PolicyIPsec:
 		return e.drop(stats.OutLocalScope, &p, policy.Requests[0].Proto, nil, 0)
 	}

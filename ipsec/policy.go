@@ -45,6 +45,13 @@ func (e *Engine) level(policy *spd.Policy, r *spd.Request) pfkey.Level {
 	return pfkey.LevelUse
 }
 
+// askForRequests tells key management of a packet whose policy does not say yet what protects it.
+func (e *Engine) askForRequests(policy *spd.Policy) {
+	if e.Keyer != nil {
+		e.Keyer.AcquirePolicy(policy)
+	}
+}
+
 // maxLayers is how many layers of IPsec the engine takes off one packet.
 const maxLayers = 8
 

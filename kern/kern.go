@@ -110,6 +110,9 @@ func (a asker) Acquire(policy *spd.Policy, r *spd.Request, src, dst netip.Addr) 
 	_ = a.Engine.Acquire(need, policy)
 }
 
+// AcquirePolicy implements ipsec.Keyer.
+func (a asker) AcquirePolicy(policy *spd.Policy) { _ = a.Engine.AcquirePolicy(policy) }
+
 // Config says where a kernel runs.
 type Config struct {
 	Netns  string // name or path of the network namespace; empty for the one of this process

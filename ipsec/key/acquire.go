@@ -19,6 +19,8 @@ type Need struct {
 	Mode     pfkey.Mode
 	ReqID    uint32
 	Src, Dst netip.Addr // of the SA
+
+	policy uint32 // the id of a policy without requests, which then is what is wanted
 }
 
 // acquires remembers whom daemons were asked about, so that not every packet asks again (KAME key_newacq).
@@ -59,6 +61,28 @@ func (e *Engine) Acquire(need Need, p *spd.Policy) error {
 	if p != nil {
 		m.Policy = &pfkey.Policy{Type: p.Type, Dir: p.Dir, ID: p.ID, Priority: p.Priority}
 	}
+	if lost := e.send(nil, ToRegistered, m); lost > 0 {
+		return syscall.ENOBUFS
+	}
+	return nil
+}
+
+// AcquirePolicy asks the registered clients what protects the packets of a policy without requests, with
+// SADB_X_SPDACQUIRE. The rules of Acquire hold for each such policy. KAME of 2001 could not send this message; that of 2008
+// sent the policy without the selector.
+func (e *Engine) AcquirePolicy(p *spd.Policy) error {
+	if e.registered.Load() == 0 {
+		return nil
+	}
+	seq, send, err := e.ask(Need{policy: p.ID})
+	if err != nil || !send {
+		return err
+	}
+	m := &pfkey.Message{
+		Type: pfkey.SPDAcquire, Seq: seq, Policy: policyExt(p),
+		Order: []pfkey.ExtType{pfkey.ExtSrc, pfkey.ExtDst, pfkey.ExtPolicy},
+	}
+	selectorExts(m, &p.Selector)
 	if lost := e.send(nil, ToRegistered, m); lost > 0 {
 		return syscall.ENOBUFS
 	}

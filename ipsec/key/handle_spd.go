@@ -7,8 +7,9 @@ import (
 	"kipsec/ipsec/spd"
 )
 
-// spdAdd serves SPDADD, which refuses a selector that is there, and SPDUPDATE, which replaces it or creates the
-// policy when there is none, as later KAME and Linux do.
+// spdAdd serves SPDADD, which refuses a selector that is there, SPDUPDATE, which replaces it or creates the policy when
+// there is none, as later KAME and Linux do, and SPDSETIDX, which is SPDADD but may leave the requests open: a packet
+// that meets such a policy is dropped and makes an SPDACQUIRE, which a key daemon answers with SPDUPDATE.
 func spdAdd(e *Engine, s *Socket, m *pfkey.Message) error {
 	p, err := e.policy(m)
 	if err != nil {

@@ -97,7 +97,7 @@ var handlers = [pfkey.MaxType + 1]handler{
 	pfkey.SPDGet:     {run: spdGet},
 	pfkey.SPDDump:    {run: spdDump, long: true},
 	pfkey.SPDFlush:   {run: spdFlush},
-	pfkey.SPDSetIdx:  {run: unsupported},
+	pfkey.SPDSetIdx:  {run: spdAdd},
 	pfkey.SPDDelete2: {run: spdDeleteID},
 	pfkey.Migrate:    {run: unsupported},
 }

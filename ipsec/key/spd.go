@@ -5,7 +5,6 @@ import (
 	"syscall"
 
 	"kipsec/ipsec/pfkey"
-	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
 	"kipsec/net/wire"
 )
@@ -34,7 +33,7 @@ func direction(d pfkey.Dir) error {
 	return nil
 }
 
-// policy reads a whole policy from SPDADD or SPDUPDATE (KAME key_spdadd). Everything is checked before anything
+// policy reads a whole policy from SPDADD, SPDUPDATE or SPDSETIDX (KAME key_spdadd). Everything is checked before anything
 // changes, so that a bad update loses no policy.
 func (e *Engine) policy(m *pfkey.Message) (*spd.Policy, error) {
 	if m.Src == nil || m.Dst == nil || m.Policy == nil {
@@ -57,7 +56,7 @@ func (e *Engine) policy(m *pfkey.Message) (*spd.Policy, error) {
 	default:
 		return nil, syscall.EINVAL // Entrust and Bypass are for sockets
 	}
-	if len(m.Policy.Requests) == 0 {
+	if len(m.Policy.Requests) == 0 && m.Type != pfkey.SPDSetIdx {
 		return nil, syscall.EINVAL
 	}
 	if len(m.Policy.Requests) > spd.MaxRequests {
@@ -140,14 +139,14 @@ func selectorExts(m *pfkey.Message, s *spd.Selector) {
 // spdDumpOrder is the order of KAME key_setdumpsp.
 var spdDumpOrder = []pfkey.ExtType{pfkey.ExtCurrent, pfkey.ExtHard, pfkey.ExtSrc, pfkey.ExtDst, pfkey.ExtPolicy}
 
-// describePolicy puts a policy into a message as SPDGET and SPDDUMP show it. Times are there only when the policy
-// has a lifetime, as in FreeBSD.
+// describePolicy puts a policy into a message as SPDGET and SPDDUMP show it. Times are always there, as in KAME of 2008 and
+// on Linux: IKE daemons read the last use. A policy that lives for ever has a lifetime of zeros.
 func describePolicy(m *pfkey.Message, p *spd.Policy) {
 	m.Reserved = 1
 	m.Order = spdDumpOrder
-	if p.Hard != nil {
-		m.Hard = lifetimeExt(p.Hard)
-		m.Current = lifetimeExt(&sadb.Lifetime{AddTime: uint64(p.Created.Unix()), UseTime: uint64(p.LastUsed())})
+	m.Current = &pfkey.Lifetime{AddTime: uint64(p.Created.Unix()), UseTime: uint64(p.LastUsed())}
+	if m.Hard = lifetimeExt(p.Hard); m.Hard == nil {
+		m.Hard = new(pfkey.Lifetime)
 	}
 	selectorExts(m, &p.Selector)
 	m.Policy = policyExt(p)

@@ -134,7 +134,7 @@ func TestSPDRoundTrip(t *testing.T) {
 				if !reflect.DeepEqual(p.Policy, m.Policy) || *p.Src != *m.Src || *p.Dst != *m.Dst {
 					t.Errorf("got %+v %+v %+v\nwant %+v %+v %+v", p.Policy, p.Src, p.Dst, m.Policy, m.Src, m.Dst)
 				}
-				if (p.Current != nil) != (m.Hard != nil) || m.Hard != nil && (*p.Hard != *m.Hard || p.Current.AddTime == 0) {
+				if p.Current == nil || p.Hard == nil || p.Current.AddTime == 0 || m.Hard != nil && *p.Hard != *m.Hard {
 					t.Errorf("lifetimes %+v %+v", p.Current, p.Hard)
 				}
 			}

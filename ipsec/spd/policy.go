@@ -35,7 +35,7 @@ type Policy struct {
 	Dir pfkey.Dir
 	Selector
 	Type     pfkey.PolicyType // Discard, None or IPsec
-	Requests []Request        // innermost first
+	Requests []Request        // innermost first; none for type IPsec: which ones, a key daemon has yet to say
 	Priority uint32           // lower comes first
 	Hard     *sadb.Lifetime   // AddTime: seconds that the policy lives; UseTime: seconds without use; nil: for ever
 
@@ -57,6 +57,9 @@ func (p *Policy) Touch(now int64) {
 
 // LastUsed is when a packet last met the policy, in Unix seconds; 0 for never.
 func (p *Policy) LastUsed() int64 { return p.used.Load() }
+
+// Incomplete says that the policy asks for protection and not for which (SADB_X_SPDSETIDX): nothing passes until it does.
+func (p *Policy) Incomplete() bool { return p.Type == pfkey.PolicyIPsec && len(p.Requests) == 0 }
 
 // before says whether p is asked before q: the lower priority number first, then the older (FreeBSD key_insertsp).
 func (p *Policy) before(q *Policy) bool { return p.rank().less(q.rank()) }
@@ -92,7 +95,7 @@ func (p *Policy) own() (*Policy, error) {
 		return nil, ErrInvalid
 	case q.Type > pfkey.PolicyIPsec:
 		return nil, ErrInvalid
-	case (q.Type == pfkey.PolicyIPsec) != (len(q.Requests) > 0) || len(q.Requests) > MaxRequests:
+	case q.Type != pfkey.PolicyIPsec && len(q.Requests) > 0 || len(q.Requests) > MaxRequests:
 		return nil, ErrInvalid
 	}
 	for i := range q.Requests {

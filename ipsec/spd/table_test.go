@@ -99,7 +99,7 @@ func TestInvalid(t *testing.T) {
 		{"tunnel in the other family", with(esp(pfkey.ModeTunnel, 0, "::1", "::2")), true},
 		{"as many requests as there may be", with(slices.Repeat([]Request{good}, MaxRequests)...), true},
 		{"too many requests", with(slices.Repeat([]Request{good}, MaxRequests+1)...), false},
-		{"no request", with(), false},
+		{"no request", with(), true},
 		{"tunnel without ends", with(esp(pfkey.ModeTunnel, 0, "", "")), false},
 		{"tunnel with one end", with(esp(pfkey.ModeTunnel, 0, "1.1.1.1", "")), false},
 		{"tunnel of two families", with(esp(pfkey.ModeTunnel, 0, "1.1.1.1", "::2")), false},

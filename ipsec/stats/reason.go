@@ -47,6 +47,7 @@ const (
 	OutMalformed   // the packet of the stack makes no sense
 	OutDiscard     // a discard policy
 	OutDefault     // no policy, and def_policy is discard
+	OutIncomplete  // a policy that does not say yet what protects the packet
 	OutNoKey       // a required SA is missing
 	OutUnsupported // a protocol of IPsec without a transform
 	OutLocalScope  // multicast or link-local, which cannot be brought to the engine
@@ -103,6 +104,7 @@ var reasons = [numReasons]struct {
 	OutMalformed:   {"out-malformed", OutInval, syslog.LOG_ERR, "$ip output: malformed packet (len=$len)"},
 	OutDiscard:     {"out-discard", OutPolVio, syslog.LOG_WARNING, "$ip output: policy is discard: $flow"},
 	OutDefault:     {"out-default", OutPolVio, syslog.LOG_WARNING, "$ip output: no policy and def_policy is discard: $flow"},
+	OutIncomplete:  {"out-incomplete", OutNoSA, syslog.LOG_WARNING, "$ip output: policy does not say yet what protects: $flow"},
 	OutNoKey:       {"out-no-key", OutNoSA, syslog.LOG_WARNING, "$ip output: no SA for $proto: $flow"},
 	OutUnsupported: {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
 	OutLocalScope:  {"out-local-scope", OutInval, syslog.LOG_ERR, "$ip output: no protection for multicast and link-local packets: $flow"},
