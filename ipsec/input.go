@@ -115,6 +115,9 @@ func (e *Engine) inboundSA(b []byte, p *wire.Packet, spi uint32) (*sadb.SA, stat
 		return e.inboundComp(b, p, spi)
 	}
 	sa := e.SADB.Inbound(p.Flow.Dst, p.Proto, spi)
+	if sa == nil {
+		sa = e.SADB.Known(p.Flow.Dst, p.Proto, spi)
+	}
 	switch {
 	case sa == nil:
 		return nil, stats.NoSA

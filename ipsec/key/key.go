@@ -109,7 +109,7 @@ func (e *Engine) serve(s *Socket, raw []byte) {
 	e.Stats.count(OutTotal)
 	e.Stats.add(OutBytes, len(raw))
 	m, err := pfkey.Parse(raw)
-	if len(raw) > 1 {
+	if len(raw) >= pfkey.HeaderLen {
 		e.Stats.bar(OutMsgType, raw[1])
 	}
 	var malformed pfkey.ParseError

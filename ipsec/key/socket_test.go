@@ -289,46 +289,6 @@ func TestPromiscBroadcastsItsContents(t *testing.T) {
 	wantHeader(t, c.ask(m), pfkey.Promisc, syscall.EINVAL)
 }
 
-func TestCounters(t *testing.T) {
-	e := newEngine()
-	c, registered := e.client(t), e.client(t)
-	registered.must(plain(pfkey.Register, pfkey.SATypeESP)) // 1 other: target REGISTERED
-	registered.must(plain(pfkey.Flush, 0))                  // 1 other: ALL
-	c.messages()
-	c.must(plain(pfkey.Register, pfkey.SATypeESP)) // REGISTERED
-	c.ask(plain(pfkey.Dump, 0))                    // ONE: an error
-	s := &e.Stats
-	if s.Get(OutTotal) != 4 || s.Get(InTotal) != 4 {
-		t.Errorf("out_total %d, in_total %d", s.Get(OutTotal), s.Get(InTotal))
-	}
-	if one, all, reg := s.Bar(InMsgTarget, 0), s.Bar(InMsgTarget, 1), s.Bar(InMsgTarget, 2); one != 1 || all != 1 || reg != 2 {
-		t.Errorf("in_msgtarget %d %d %d", one, all, reg)
-	}
-	if got := s.Text(OutMsgType); got != "7 2\n9 1\n10 1\n" {
-		t.Errorf("out_msgtype %q", got)
-	}
-	if got := s.Text(InMsgType); got != "7 2\n9 1\n10 1\n" {
-		t.Errorf("in_msgtype %q", got)
-	}
-	s.SocketError()
-	if s.Get(SockErr) != 1 {
-		t.Error("sockerr")
-	}
-	names := make(map[string]bool)
-	for _, f := range Fields() {
-		if f.String() == "" || f.Doc() == "" || names[f.String()] {
-			t.Errorf("field %d has no name of its own or no description", f)
-		}
-		names[f.String()] = true
-	}
-	for _, h := range Histograms() {
-		if h.String() == "" || names[h.String()] {
-			t.Errorf("histogram %d has no name of its own", h)
-		}
-		names[h.String()] = true
-	}
-}
-
 // TestManyClients: clients that come, work and go at the same time.
 func TestManyClients(t *testing.T) {
 	e := newEngine()

@@ -61,6 +61,13 @@ func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
 	}
 }
 
+// Known returns the SA of a destination, protocol and SPI in whatever state it is, nil when there is none. It is for telling
+// why Inbound found nothing: a larval SA has its SPI only, and a dead one may be about to leave.
+func (db *DB) Known(dst netip.Addr, proto uint8, spi uint32) *SA {
+	sa, _ := db.inbound.Get(newInKey(dst, proto, spi))
+	return sa
+}
+
 // Outbound returns the SA that protects packets from src to dst for a policy's request, nil when there is none. mode is
 // the request's, transport or tunnel; an SA of mode any serves both. reqid 0 takes an SA of any reqid.
 //

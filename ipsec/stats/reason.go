@@ -19,7 +19,7 @@ const (
 	NoGain // not dropped: the transform tried, and left it as it was
 
 	InMalformed    // the IP header or the extension headers make no sense
-	InNesting      // more layers of IPsec than the engine unwraps
+	InNesting      // more layers of IPsec than the engine remembers (KAME ipsec_addhist)
 	InUnsupported  // a protocol of IPsec without a transform
 	NoSA           // no SA for destination, protocol and SPI
 	BadState       // the SA is larval or dead
@@ -76,7 +76,7 @@ var reasons = [numReasons]struct {
 	NoGain: {name: "no-gain"},
 
 	InMalformed:    {"in-malformed", InInval, syslog.LOG_ERR, "$ip input: malformed packet (len=$len)"},
-	InNesting:      {"in-nesting", InInval, syslog.LOG_WARNING, "$ip $proto input: too many layers of IPsec: $packet"},
+	InNesting:      {"in-nesting", InNoMem, syslog.LOG_WARNING, "$ip $proto input: too many layers of IPsec: $packet"},
 	InUnsupported:  {"in-unsupported", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: unsupported protocol for spi $spi"},
 	NoSA:           {"no-sa", InNoSA, syslog.LOG_WARNING, "$ip $proto input: no key association found for spi $spi"},
 	BadState:       {"bad-state", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: non-mature/dying SA found for spi $spi"},

@@ -127,6 +127,9 @@ func Histograms() []Histogram {
 	return all
 }
 
+// Bar reads a histogram's bar for an algorithm number.
+func (s *Set) Bar(h Histogram, alg uint8) uint64 { return s.histograms[h][alg].Load() }
+
 // Text prints a histogram as lines "number count", leaving out the bars that are zero.
 func (s *Set) Text(h Histogram) string {
 	var b strings.Builder
