@@ -265,6 +265,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add(message(ext(27, 1, 8)))
 	f.Add((&Message{Type: Promisc, Payload: message()}).AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		AppendText(nil, b, true)
 		m, err := Parse(b)
 		if m == nil {
 			t.Fatal("no message")

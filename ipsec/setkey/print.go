@@ -66,10 +66,10 @@ func formatSA(b *bytes.Buffer, m *pfkey.Message, now time.Time, o PrintOptions) 
 	if m.SAType == pfkey.SATypeIPComp {
 		fmt.Fprintf(b, "\tC: %s ", compName(m.SA.Enc)) // and no end of line
 	} else if m.KeyEnc != nil {
-		fmt.Fprintf(b, "\tE: %s %s\n", encName(m.SA.Enc), hexWords(m.KeyEnc.Key))
+		fmt.Fprintf(b, "\tE: %s %s\n", encName(m.SA.Enc), pfkey.AppendHexWords(nil, m.KeyEnc.Key))
 	}
 	if m.KeyAuth != nil {
-		fmt.Fprintf(b, "\tA: %s %s\n", authName(m.SA.Auth), hexWords(m.KeyAuth.Key))
+		fmt.Fprintf(b, "\tA: %s %s\n", authName(m.SA.Auth), pfkey.AppendHexWords(nil, m.KeyAuth.Key))
 	}
 	replay := uint32(m.SA.Replay)
 	if m.Replay != nil {
@@ -122,21 +122,6 @@ func saAddress(a *pfkey.Address, natt bool, natPort *uint16, o PrintOptions) str
 		return fmt.Sprintf("%s[%d]", a.Addr.Addr(), a.Addr.Port())
 	}
 	return a.Addr.Addr().String()
-}
-
-// hexWords writes a key: a blank before every 4 bytes, a new line after every 32.
-func hexWords(key []byte) string {
-	var b bytes.Buffer
-	for i, c := range key {
-		if i != 0 && i%32 == 0 {
-			b.WriteByte('\n')
-		}
-		if i%4 == 0 {
-			b.WriteByte(' ')
-		}
-		fmt.Fprintf(&b, "%02x", c)
-	}
-	return b.String()
 }
 
 // PrintPolicy writes the answer to an SPDDUMP or SPDGET as setkey -DP does, in NetBSD's form; times and
