@@ -8,12 +8,13 @@ import (
 // TestTextWithoutKeys: what goes to a log has the lengths of keys and not their bits.
 func TestTextWithoutKeys(t *testing.T) {
 	m := full()
+	m.KeyAuth, m.KeyEnc = &Key{Bits: 160, Key: []byte("integrity of 160 bit")}, &Key{Bits: 128, Key: []byte("secrecy 128 bits")}
 	b := m.AppendTo(nil)
 	shown, hidden := string(AppendText(nil, b, true)), string(AppendText(nil, b, false))
 	for _, k := range []*Key{m.KeyAuth, m.KeyEnc} {
 		words := string(AppendHexWords(nil, k.Key))
-		if len(k.Key) < 8 || !strings.Contains(shown, words) || strings.Contains(hidden, words) {
-			t.Errorf("key %q in\n%s\nand\n%s", words, shown, hidden)
+		if !strings.Contains(shown, words) || strings.Contains(hidden, words) {
+			t.Errorf("key %q", words)
 		}
 	}
 	if n := strings.Count(hidden, "key= not shown"); n != 2 {
