@@ -23,9 +23,10 @@ test: all  ## all tests; installs the programs that the shell tests ask (root fo
 	@tests/need.sh test
 	go test -timeout 18m ./...
 
-bench: all  ## throughput through two daemons and through a plain veth, and Go benchmarks (root)
-	@tests/need.sh demo
-	@tests/bench.sh
+bench: all  ## kipsec against wireguard-go, strongSwan and a plain wire (root), and Go benchmarks; writes docs/performance.svg
+	@tests/need.sh bench
+	@tests/bench.sh docs/performance.svg
+	go test -run '^$$' -bench . -benchmem ./ipsec/... ./net/... ./kern/...
 
 lint:  ## gofmt, go vet, staticcheck, shellcheck
 	@tests/need.sh lint

@@ -1,18 +1,20 @@
 #!/bin/sh
 # Installs the Debian packages whose programs a make target runs, where they are missing.
-# usage: need.sh demo|test|lint
+# usage: need.sh demo|test|bench|lint
 set -eu
 
 demo='ip:iproute2 ping:iputils-ping tcpdump:tcpdump nc:netcat-openbsd'
 test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux sysctl:procps swanctl:strongswan-swanctl charon-systemd:charon-systemd"
+bench="$demo swanctl:strongswan-swanctl charon-systemd:charon-systemd"
 lint='shellcheck:shellcheck'
 
 case ${1:-} in
 demo) wanted=$demo ;;
 test) wanted=$test ;;
+bench) wanted=$bench ;;
 lint) wanted=$lint ;;
 *)
-	echo "usage: need.sh demo|test|lint" >&2
+	echo "usage: need.sh demo|test|bench|lint" >&2
 	exit 2
 	;;
 esac
@@ -32,6 +34,7 @@ case " $wanted " in
 	plugins=/usr/lib/ipsec/plugins/libstrongswan
 	[ -e $plugins-kernel-libipsec.so ] || missing="$missing libcharon-extra-plugins"
 	[ -e $plugins-gcm.so ] || missing="$missing libstrongswan-standard-plugins"
+	[ -e $plugins-chapoly.so ] || missing="$missing libstrongswan-extra-plugins"
 	;;
 esac
 [ -n "$missing" ] || exit 0

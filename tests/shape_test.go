@@ -54,6 +54,7 @@ var mayImport = map[string][]string{
 	"cmd/kipsecd": {
 		"fs", "kern/...", "ipsec/setkey", "net/ns", "cmd/internal/...",
 	},
+	"tests/chart":   {},
 	"tests/traffic": {},
 	"tests/rows":    {"ipsec/alg", "ipsec/pfkey"},
 }

@@ -1,13 +1,17 @@
 // Command traffic makes and measures load for make bench: one TCP stream, and a flow of small UDP packets.
 //
 //	traffic serve ADDR            take both kinds until killed
-//	traffic tcp ADDR SECONDS      print the Gbit/s that the server received
+//	traffic tcp ADDR SECONDS [STREAMS]
+//	                              print the Gbit/s that the server received, over one stream or several at a time
 //	traffic udp ADDR SECONDS SIZE print the packets per second that the server received
+//	traffic keypair               print a new X25519 private key and its public key, in hex
 //
 // It is for the benchmark scripts only and never sends to an address that it was not given.
 package main
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -30,11 +34,15 @@ func run(args []string) error {
 	case len(args) == 2 && args[0] == "serve":
 		return serve(args[1])
 	case len(args) == 3 && args[0] == "tcp":
-		return tcp(args[1], args[2])
+		return tcp(args[1], args[2], "1")
+	case len(args) == 4 && args[0] == "tcp":
+		return tcp(args[1], args[2], args[3])
 	case len(args) == 4 && args[0] == "udp":
 		return udp(args[1], args[2], args[3])
+	case len(args) == 1 && args[0] == "keypair":
+		return keypair()
 	}
-	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS | udp ADDR SECONDS SIZE")
+	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS [STREAMS] | udp ADDR SECONDS SIZE | keypair")
 }
 
 // A client's first byte says what it wants of a TCP connection.
@@ -93,33 +101,52 @@ func answer(conn net.Conn, received *atomic.Uint64) {
 	conn.Write(binary.BigEndian.AppendUint64(nil, n))
 }
 
-func tcp(addr, seconds string) error {
+func tcp(addr, seconds, streams string) error {
 	length, err := duration(seconds)
 	if err != nil {
 		return err
 	}
+	n, err := strconv.Atoi(streams)
+	if err != nil || n < 1 || n > 64 {
+		return fmt.Errorf("bad number of streams %q", streams)
+	}
+	var total atomic.Uint64
+	results := make(chan error, n)
+	start := time.Now()
+	for range n {
+		go func() {
+			received, err := stream(addr, length)
+			total.Add(received)
+			results <- err
+		}()
+	}
+	for range n {
+		if err := <-results; err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%.3f\n", float64(total.Load())*8/time.Since(start).Seconds()/1e9)
+	return nil
+}
+
+// stream sends for some time and returns the number of bytes that the server received.
+func stream(addr string, length time.Duration) (uint64, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer conn.Close()
 	buf := make([]byte, 1<<18)
 	buf[0] = wantSink
-	start := time.Now()
-	for time.Since(start) < length {
+	for start := time.Now(); time.Since(start) < length; {
 		if _, err := conn.Write(buf); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		return err
+		return 0, err
 	}
-	n, err := readCount(conn)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%.3f\n", float64(n)*8/time.Since(start).Seconds()/1e9)
-	return nil
+	return readCount(conn)
 }
 
 func udp(addr, seconds, size string) error {
@@ -153,6 +180,16 @@ func udp(addr, seconds, size string) error {
 		return err
 	}
 	fmt.Printf("%.0f\n", float64(n)/elapsed)
+	return nil
+}
+
+// keypair is for peers that want one, WireGuard.
+func keypair() error {
+	private, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%x %x\n", private.Bytes(), private.PublicKey().Bytes())
 	return nil
 }
 
