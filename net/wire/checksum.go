@@ -14,6 +14,10 @@ func Checksum(b []byte, initial uint32) uint16 {
 	// The sum does not depend on the byte order in which it is made (RFC 1071 §2 B), and little-endian loads are
 	// free on the machines that matter.
 	var sum, carry uint64
+	if n := len(b) &^ 63; haveVectors && n >= vectorsPay {
+		sum = sumVectors(b[:n])
+		b = b[n:]
+	}
 	for len(b) >= 64 {
 		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), 0)
 		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[8:]), carry)
