@@ -3,6 +3,7 @@ package ipsec
 import (
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
 	"kipsec/net/wire"
@@ -21,6 +22,9 @@ import (
 func (e *Engine) Input(b *mbuf.Buf) Verdict { return e.input(b, new(history)) }
 
 func (e *Engine) input(b *mbuf.Buf, h *history) Verdict {
+	if e.off() {
+		return Verdict{Action: Drop}
+	}
 	var p wire.Packet
 	if err := wire.Parse(b.Bytes(), &p); err != nil {
 		p.Version = version(b.Bytes())
@@ -158,35 +162,40 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 
 // accept is the inbound check: the policy for the packet against the protection that it had.
 func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
+	policy, why := e.judge(p, b, h)
+	if policy != nil {
+		policy.Touch(now())
+		if why != stats.OK && policy.Incomplete() {
+			e.askForRequests(policy)
+		}
+	}
+	return why
+}
+
+// judge says which policy an inbound packet meets and whether the protection that it had will do. It changes nothing, so
+// that Explain can ask it too.
+func (e *Engine) judge(p *wire.Packet, b []byte, h *history) (*spd.Policy, stats.Reason) {
 	if wire.IsNeighbourDiscovery(p, b) {
-		return stats.OK
+		return nil, stats.OK
 	}
 	policy := e.lookup(pfkey.DirIn, p)
-	if policy == nil {
-		if e.defaultDiscards(p.Version) {
-			return stats.InDefault
-		}
-		return stats.OK
+	switch {
+	case policy == nil && e.defaultDiscards(p.Version):
+		return nil, stats.InDefault
+	case policy == nil || policy.Type == pfkey.PolicyNone:
+		return policy, stats.OK
+	case policy.Type == pfkey.PolicyIPsec && !policy.Incomplete() && e.satisfies(policy, h):
+		return policy, stats.OK
 	}
-	policy.Touch(now())
-	switch policy.Type {
-	case pfkey.PolicyNone:
-		return stats.OK
-	case pfkey.PolicyIPsec:
-		if policy.Incomplete() {
-			e.askForRequests(policy)
-			return stats.InPolicy
-		}
-		if e.satisfies(policy, h) {
-			return stats.OK
-		}
-	}
-	return stats.InPolicy
+	return policy, stats.InPolicy
 }
 
 // Check asks the same about a packet that came in clear, for this host or for others behind it. The packet may be cut
 // off after its headers; it is not changed. Verdicts: Pass, Drop.
 func (e *Engine) Check(b []byte) Verdict {
+	if e.off() {
+		return Verdict{Action: Pass}
+	}
 	var p wire.Packet
 	if err := wire.ParseHeaders(b, &p); err != nil {
 		p.Version = version(b)

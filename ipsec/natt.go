@@ -60,6 +60,9 @@ func fillUDP(datagram []byte, src, dst netip.Addr, n *sadb.NAT) {
 // translators may be wrong about it (RFC 3948 §2.1) and ESP has a better one. SAs of both kinds are accepted: each
 // side decides for itself when to use UDP (RFC 7296 §2.23).
 func (e *Engine) InputUDP(b *mbuf.Buf) Verdict {
+	if e.off() {
+		return Verdict{Action: Drop}
+	}
 	var p wire.Packet
 	if !takeOutOfUDP(b, &p) {
 		p.Version = version(b.Bytes())

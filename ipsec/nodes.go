@@ -18,10 +18,22 @@ func (e *Engine) AddTo(t *sysctl.Tree) error {
 	if err := e.Knobs.AddTo(t); err != nil {
 		return err
 	}
+	for _, tree := range []string{tree4, tree6} {
+		if err := t.Add(sysctl.NewFunc(tree+"used", "Whether there has ever been a policy (0 no, 1 yes)", e.used)); err != nil {
+			return err
+		}
+	}
 	if err := addStats(t, tree4, &e.V4); err != nil {
 		return err
 	}
 	return addStats(t, tree6, &e.V6)
+}
+
+func (e *Engine) used() string {
+	if e.SPD.Used() {
+		return "1"
+	}
+	return "0"
 }
 
 func addStats(t *sysctl.Tree, tree string, set *stats.Set) error {

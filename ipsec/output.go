@@ -14,8 +14,10 @@ import (
 // The functions in this file occur in the order in which an outbound packet meets them (RFC 4301 §5.1):
 //
 //	Output   parse, policy, what no policy covers, fragments
+//	decide   the policy's part of that, without any effect
 //	Protect  the same for the pieces of a packet whose policy is known
 //	plan     the SA of each request; what happens where one is missing
+//	resolve  the SA of each request, without any effect
 //	sizes    does the result fit a packet, and the way
 //	apply    encapsulation and transforms, innermost first
 //	finish   lengths and checksum of the header that is now outermost
@@ -23,35 +25,51 @@ import (
 // Output decides about a packet that the namespace wants to send and protects it in place where policy says so.
 // Verdicts: Pass, Send, Drop, Split, Reassemble, Refuse.
 func (e *Engine) Output(b *mbuf.Buf) Verdict {
+	if e.off() {
+		return Verdict{Action: Pass}
+	}
 	var p wire.Packet
 	if v, ok := e.parseOutput(b, &p); !ok {
 		return v
 	}
-	if wire.IsNeighbourDiscovery(&p, b.Bytes()) {
-		return Verdict{Action: Pass}
+	policy, action, why := e.decide(&p, b.Bytes())
+	if policy != nil && action != Reassemble {
+		policy.Touch(now())
 	}
-	policy := e.lookup(pfkey.DirOut, &p)
-	if policy == nil {
-		if e.defaultDiscards(p.Version) {
-			return e.drop(stats.OutDefault, &p, 0, nil, 0)
-		}
-		return Verdict{Action: Pass}
-	}
-	if p.Fragment && !decidable(policy, &p) {
-		return Verdict{Action: Reassemble}
-	}
-	policy.Touch(now())
-	switch policy.Type {
-	case pfkey.PolicyNone:
-		return Verdict{Action: Pass}
-	case pfkey.PolicyIPsec:
-		if policy.Incomplete() {
-			e.askForRequests(policy)
-			return e.drop(stats.OutIncomplete, &p, 0, nil, 0)
-		}
+	switch {
+	case action == Send:
 		return e.protect(b, &p, policy)
+	case why == stats.OutIncomplete:
+		e.askForRequests(policy)
 	}
-	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
+	if why != stats.OK {
+		return e.drop(why, &p, 0, nil, 0)
+	}
+	return Verdict{Action: action}
+}
+
+// decide says which policy an outbound packet meets and what that wants: Pass, Drop with the reason, Reassemble, or Send,
+// after it has been protected by the policy. It changes nothing, so that Explain can ask it too.
+func (e *Engine) decide(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Reason) {
+	if wire.IsNeighbourDiscovery(p, b) {
+		return nil, Pass, stats.OK
+	}
+	policy := e.lookup(pfkey.DirOut, p)
+	switch {
+	case policy == nil && e.defaultDiscards(p.Version):
+		return nil, Drop, stats.OutDefault
+	case policy == nil:
+		return nil, Pass, stats.OK
+	case p.Fragment && !decidable(policy, p):
+		return policy, Reassemble, stats.OK
+	case policy.Type == pfkey.PolicyNone:
+		return policy, Pass, stats.OK
+	case policy.Type == pfkey.PolicyIPsec && policy.Incomplete():
+		return policy, Drop, stats.OutIncomplete
+	case policy.Type == pfkey.PolicyIPsec:
+		return policy, Send, stats.OK
+	}
+	return policy, Drop, stats.OutDiscard
 }
 
 // Protect applies a policy of type ipsec to a piece of a packet that it was found for. Verdicts: Send, Pass, Drop.
@@ -108,41 +126,53 @@ func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy) Verdic
 	return v
 }
 
-// plan finds the SA of each request. A request of level use without an SA is left out, one of level require drops
-// the packet (KAME ipsec4_output, key_checkrequest). Both ask for keys. It returns 0 steps with Pass when nothing is
+// plan finds the SA of each request, and asks for keys where there is none. It returns 0 steps with Pass when nothing is
 // left to apply, and -1 when the packet is dropped.
 func (e *Engine) plan(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step) (int, Verdict) {
-	n := 0
+	n, why, at := e.resolve(p, policy, steps, func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA) {
+		if sa == nil && e.Keyer != nil {
+			e.Keyer.Acquire(policy, r, src, dst)
+		}
+	})
+	if why != stats.OK {
+		return -1, e.drop(why, p, at.Proto, nil, 0)
+	}
+	return n, Verdict{Action: Pass}
+}
+
+// resolve finds the SA of each request. A request of level use without an SA is left out, one of level require drops
+// the packet (KAME ipsec4_output, key_checkrequest): then the reason is not OK, and the request is returned with it. seen
+// is called for each request in turn with the ends that its SA has or should have, and the SA or nil. It changes nothing.
+func (e *Engine) resolve(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step,
+	seen func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA)) (n int, why stats.Reason, at *spd.Request) {
 	src, dst := p.Flow.Src, p.Flow.Dst
 	for i := range policy.Requests {
 		r := &policy.Requests[i]
 		tunnel := r.Mode == pfkey.ModeTunnel
 		if p.Fragment && !tunnel && n == 0 {
-			return -1, e.drop(stats.OutFragment, p, r.Proto, nil, 0)
+			return n, stats.OutFragment, r
 		}
 		from, to := src, dst
 		if tunnel {
 			from, to = r.Src, r.Dst
 		}
 		sa := e.outboundSA(r, from, to)
+		seen(r, from, to, sa)
 		if sa == nil {
-			if e.Keyer != nil {
-				e.Keyer.Acquire(policy, r, from, to)
-			}
 			if e.level(policy, r) == pfkey.LevelRequire {
-				return -1, e.drop(stats.OutNoKey, p, r.Proto, nil, 0)
+				return n, stats.OutNoKey, r
 			}
 			continue
 		}
 		xf := transforms[r.Proto]
 		if xf == nil {
-			return -1, e.drop(stats.OutUnsupported, p, r.Proto, sa, sa.SPI)
+			return n, stats.OutUnsupported, r
 		}
 		steps[n] = step{sa: sa, xf: xf, tunnel: tunnel}
 		n++
 		src, dst = from, to
 	}
-	return n, Verdict{Action: Pass}
+	return n, stats.OK, nil
 }
 
 func (e *Engine) outboundSA(r *spd.Request, src, dst netip.Addr) *sadb.SA {
@@ -257,6 +287,9 @@ func finish(b []byte, p *wire.Packet) {
 // link-local destinations. It may leave in clear or not at all; where a policy asks for protection it ends here.
 // Verdicts: Pass, Drop.
 func (e *Engine) CheckOutput(b []byte) Verdict {
+	if e.off() {
+		return Verdict{Action: Pass}
+	}
 	var p wire.Packet
 	if err := wire.ParseHeaders(b, &p); err != nil {
 		p.Version = version(b)

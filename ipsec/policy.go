@@ -16,6 +16,10 @@ func (e *Engine) lookup(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
 	return e.SPD.Lookup(dir, &p.Flow)
 }
 
+// off says whether net.inet.ipsec.enabled is 0: then no policy is asked and nothing is taken out of its protection, as if
+// there were no IPsec (NetBSD ipsec_enabled).
+func (e *Engine) off() bool { return e.Knobs.Enabled.Load() == 0 }
+
 // defaultDiscards says whether a packet without a policy is dropped.
 func (e *Engine) defaultDiscards(version int) bool {
 	return e.Knobs.Family(version == 6).DefPolicy.Load() == int32(pfkey.PolicyDiscard)

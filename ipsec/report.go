@@ -11,7 +11,7 @@ import (
 // and none below what every link carries (KAME esp4_ctlinput, RFC 4301 §8.2.1). Everything else is ignored.
 func (e *Engine) Report(b []byte) {
 	var p wire.Packet
-	if wire.Parse(b, &p) != nil || p.Fragment || p.Len < p.Header+wire.ICMPHeaderLen {
+	if e.off() || wire.Parse(b, &p) != nil || p.Fragment || p.Len < p.Header+wire.ICMPHeaderLen {
 		return
 	}
 	message := wire.ICMP(b[p.Header:p.Len])

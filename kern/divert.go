@@ -43,10 +43,12 @@ func (k *Kernel) divert() error {
 	}
 	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
 	stop6 := k.Knobs.V6.DefPolicy.Watch(func(_, _ int32) { changed() })
+	stop := k.Knobs.Enabled.Watch(func(_, _ int32) { k.natEndsChanged(); changed() })
 	k.SPD.OnChange(changed)
 	k.atShutdown(func() error {
 		stop4()
 		stop6()
+		stop()
 		syncer.Close()
 		return nil
 	})
@@ -90,8 +92,12 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error))
 	return nil
 }
 
-// selectors is the union of what the policies name; everything of a family whose def_policy is discard.
+// selectors is the union of what the policies name; everything of a family whose def_policy is discard. While IPsec is
+// switched off it is nothing. When it is switched on, the engine is on before the rules send it packets.
 func (k *Kernel) selectors() nft.Selectors {
+	if k.Knobs.Enabled.Load() == 0 {
+		return nft.Selectors{}
+	}
 	sel := nft.Selectors{Out: k.pairs(pfkey.DirOut), In: k.pairs(pfkey.DirIn)}
 	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
 		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {

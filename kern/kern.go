@@ -230,7 +230,9 @@ func (k *Kernel) tick() func() error {
 			select {
 			case now := <-ticker.C:
 				k.SADB.Tick(now)
-				k.keepalive.Tick(now)
+				if k.Knobs.Enabled.Load() != 0 {
+					k.keepalive.Tick(now)
+				}
 				for _, p := range k.SPD.Expire(now) {
 					k.Key.ExpirePolicy(p)
 				}

@@ -21,6 +21,8 @@ net/inet/ipsec/ah_offsetmask 0
 net/inet/ipsec/dfbit 0
 net/inet/ipsec/ecn 0
 net/inet/ipsec/debug 0
+net/inet/ipsec/enabled 1
+net/inet/ipsec/used 0
 net/inet6/ipsec6/esp_trans_deflev 1
 net/inet6/ipsec6/esp_net_deflev 1
 net/inet6/ipsec6/ah_trans_deflev 1
@@ -28,6 +30,8 @@ net/inet6/ipsec6/ah_net_deflev 1
 net/inet6/ipsec6/def_policy 1
 net/inet6/ipsec6/ecn 0
 net/inet6/ipsec6/debug 0
+net/inet6/ipsec6/enabled 1
+net/inet6/ipsec6/used 0
 net/key/spi_trycnt 1000
 net/key/spi_minval 256
 net/key/spi_maxval 268435455
@@ -57,6 +61,7 @@ while read -r name value want; do
 done <<'END'
 net/inet/ipsec/dfbit 2 ok
 net/inet/ipsec/dfbit 3 EINVAL
+net/inet/ipsec/enabled 2 EINVAL
 net/inet/ipsec/dfbit -1 EINVAL
 net/inet/ipsec/ecn -1 ok
 net/inet/ipsec/ecn 2 EINVAL

@@ -40,13 +40,16 @@ type Set struct {
 	AHOffsetMask *sysctl.Int
 	DFBit        *sysctl.Int
 	Debug        *sysctl.Int // one variable, shown in both trees
+	Enabled      *sysctl.Int // the same
 	Key          Key
 }
 
-// Names of the two nodes that show Debug.
+// Names of the nodes that show Debug and Enabled.
 const (
-	debug4 = "net.inet.ipsec.debug"
-	debug6 = "net.inet6.ipsec6.debug"
+	debug4   = "net.inet.ipsec.debug"
+	debug6   = "net.inet6.ipsec6.debug"
+	enabled4 = "net.inet.ipsec.enabled"
+	enabled6 = "net.inet6.ipsec6.enabled"
 )
 
 // Family returns the variables for an IP family.
@@ -75,6 +78,7 @@ var rows = []row{
 	{func(s *Set) **sysctl.Int { return &s.DFBit }, sysctl.Spec{Name: "net.inet.ipsec.dfbit", Default: 0, Min: 0, Max: 2, Doc: "DF bit of outer IPv4 headers of tunnels (0 clear, 1 set, 2 copy from the inner header)"}},
 	{func(s *Set) **sysctl.Int { return &s.V4.ECN }, sysctl.Spec{Name: "net.inet.ipsec.ecn", Default: 0, Min: -1, Max: 1, Doc: "ECN in IPv4 tunnels (-1 copy outwards only, 0 forbidden, 1 allowed)"}},
 	{func(s *Set) **sysctl.Int { return &s.Debug }, sysctl.Spec{Name: debug4, Default: 0, Doc: "Log dropped packets and oddities through syslog (0 no, else yes)"}},
+	{func(s *Set) **sysctl.Int { return &s.Enabled }, sysctl.Spec{Name: enabled4, Default: 1, Min: 0, Max: 1, Doc: "IPsec in this namespace (0 off: no policy is asked and nothing unprotected, 1 on)"}},
 
 	{func(s *Set) **sysctl.Int { return &s.V6.ESPTransDeflev }, sysctl.Spec{Name: "net.inet6.ipsec6.esp_trans_deflev", Default: 1, Min: 1, Max: 2, Doc: "Level of a default request for ESP in transport mode over IPv6 (1 use, 2 require)"}},
 	{func(s *Set) **sysctl.Int { return &s.V6.ESPNetDeflev }, sysctl.Spec{Name: "net.inet6.ipsec6.esp_net_deflev", Default: 1, Min: 1, Max: 2, Doc: "Level of a default request for ESP in tunnel mode over IPv6 (1 use, 2 require)"}},
@@ -113,5 +117,5 @@ func (s *Set) AddTo(t *sysctl.Tree) error {
 			return err
 		}
 	}
-	return t.Add(sysctl.Alias(debug6, s.Debug))
+	return t.Add(sysctl.Alias(debug6, s.Debug), sysctl.Alias(enabled6, s.Enabled))
 }

@@ -71,6 +71,13 @@ func (t *Table) OnChange(f func()) {
 	t.onChange = f
 }
 
+// Used says whether the table has ever had a policy.
+func (t *Table) Used() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.serial != 0
+}
+
 // unlock ends a change.
 func (t *Table) unlock(changed bool) {
 	tell := t.onChange
