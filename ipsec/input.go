@@ -87,12 +87,12 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	if why != stats.OK {
 		return false, e.refuse(why, p, sa, spi, b.Bytes())
 	}
+	if sa != nil && !sa.Record(b.Len(), now()) {
+		return false, e.drop(stats.InLifetime, p, proto, sa, spi)
+	}
 	e.countInput(set, sa, spi)
 	finish(b.Bytes(), p)
 	p.Proto = next
-	if sa != nil {
-		sa.Record(b.Len(), now())
-	}
 
 	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
 	// A translator of addresses may have changed the source of what came in UDP.

@@ -227,6 +227,9 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 		}
 		e.identify(b.Bytes(), p, s.sa.Proto)
 		why := s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
+		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), now()) {
+			why = stats.OutLifetime
+		}
 		e.countOutput(e.family(p.Version), s.sa, why)
 		if why.Kept() {
 			continue
@@ -241,7 +244,6 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 			}
 		}
 		finish(b.Bytes(), p)
-		s.sa.Record(b.Len(), now())
 	}
 	*p = inner
 	return verdict

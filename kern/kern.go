@@ -78,6 +78,7 @@ func New() (*Kernel, error) {
 		SPIMin:    number(keys.SPIMinVal), SPIMax: number(keys.SPIMaxVal), SPITries: number(keys.SPITryCnt),
 		LarvalLifetime: func() time.Duration { return time.Duration(keys.LarvalLifetime.Load()) * time.Second },
 		OnExpire:       func(sa *sadb.SA, hard bool) { k.Key.Expire(sa, hard) },
+		OnSuperseded:   func(sa *sadb.SA) { k.Key.Superseded(sa) },
 		OnNATEnds:      k.natEndsChanged,
 	})
 	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log})

@@ -217,7 +217,7 @@ func TestProposals(t *testing.T) {
 	ciphers := func(p *pfkey.Proposal) (n []int) {
 		for _, c := range p.Combs {
 			n = append(n, int(c.Enc))
-			if c.Hard.AddTime != 86400 || c.Soft.AddTime != 69120 || c.Hard.UseTime != 28800 || c.Soft.UseTime != 23040 || c.Soft.Allocations != 1 || c.Hard.Allocations != 1 {
+			if c.Hard.AddTime != 86400 || c.Soft.AddTime != 69120 || c.Hard.UseTime != 28800 || c.Soft.UseTime != 23040 || c.Soft.Allocations != 0 || c.Hard.Allocations != 0 {
 				t.Errorf("lifetimes %+v", c)
 			}
 			if row := alg.EncByNumber(c.Enc); int(c.EncMax) != row.MaxBits || int(c.EncMin) < row.MinBits || uint32(c.EncMin) < min {
@@ -290,6 +290,43 @@ func TestExpire(t *testing.T) {
 	if len(other.got) != 0 {
 		t.Error("a client that is not registered got it")
 	}
+}
+
+// TestSuperseded: with preferred_oldsa 0 a packet prefers the newest SA, and the registered are told that the other went.
+func TestSuperseded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := true
+		var e *Engine
+		db := sadb.New(sadb.Config{PreferOld: func() bool { return old }, OnSuperseded: func(sa *sadb.SA) { e.Superseded(sa) }})
+		e = New(Config{SADB: db, SPD: spd.New(spd.Config{})})
+		c, other := e.client(t), e.client(t)
+		c.must(plain(pfkey.Register, pfkey.SATypeESP))
+		c.must(addMsg(pfkey.Add, 1000))
+		c.must(addMsg(pfkey.Add, 1001))
+		for _, row := range []struct {
+			old    bool
+			choice uint32
+			told   []uint32
+		}{{true, 1000, nil}, {false, 1001, []uint32{1000}}, {false, 1001, nil}} {
+			old = row.old
+			c.messages()
+			other.messages()
+			if sa := db.Outbound(wire.ProtoESP, pfkey.ModeTransport, 0, need.Src, need.Dst); sa == nil || sa.SPI != row.choice {
+				t.Fatalf("packets take %+v, want %d", sa, row.choice)
+			}
+			db.Tick(time.Now())
+			var told []uint32
+			for _, m := range c.messages() {
+				if m.Type != pfkey.Delete || m.SAType != pfkey.SATypeESP || m.PID != 0 || m.Src.Addr.Addr() != need.Src || m.Dst.Addr.Addr() != need.Dst || m.KeyEnc != nil {
+					t.Errorf("%+v", m)
+				}
+				told = append(told, m.SA.SPI)
+			}
+			if !slices.Equal(told, row.told) || len(other.got) != 0 {
+				t.Errorf("told %v, want %v; another client got %d", told, row.told, len(other.got))
+			}
+		}
+	})
 }
 
 func TestExpirePolicy(t *testing.T) {

@@ -22,6 +22,19 @@ func (e *Engine) Expire(sa *sadb.SA, hard bool) {
 	e.send(nil, ToRegistered, m)
 }
 
+// Superseded tells the registered clients that an SA was taken away because packets prefer a newer one (NetBSD
+// key_do_allocsa_policy). It may be called while the databases are locked.
+func (e *Engine) Superseded(sa *sadb.SA) {
+	m := &pfkey.Message{Type: pfkey.Delete, SAType: saType(sa.Proto)}
+	m.SA = &pfkey.SA{
+		SPI: sa.SPI, Replay: uint8(min(sa.ReplayWindow+7, widestReplay) / 8), State: sa.State(),
+		Auth: sa.Auth, Enc: sa.Enc, Flags: sa.Flags,
+	}
+	m.Src, m.Dst = saAddress(sa.Src), saAddress(sa.Dst)
+	m.Order = []pfkey.ExtType{pfkey.ExtSA, pfkey.ExtSrc, pfkey.ExtDst}
+	e.send(nil, ToRegistered, m)
+}
+
 // ExpirePolicy tells the registered clients that a policy has passed its lifetime (KAME key_spdexpire). It may
 // be called while the databases are locked.
 func (e *Engine) ExpirePolicy(p *spd.Policy) {

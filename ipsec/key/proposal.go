@@ -11,8 +11,8 @@ const proposedReplay = 32
 
 // Lifetimes of a proposal: KAME's of 2008. In 2001 two of them were zero by mistake.
 var (
-	proposedHard = pfkey.Lifetime{Allocations: 1, AddTime: 86400, UseTime: 28800}
-	proposedSoft = pfkey.Lifetime{Allocations: 1, AddTime: 86400 * 80 / 100, UseTime: 28800 * 80 / 100}
+	proposedHard = pfkey.Lifetime{AddTime: 86400, UseTime: 28800}
+	proposedSoft = pfkey.Lifetime{AddTime: 86400 * 80 / 100, UseTime: 28800 * 80 / 100}
 )
 
 // proposedAuth is the order in which integrity is proposed: KAME's two, then SHA-2.

@@ -10,12 +10,11 @@ import (
 )
 
 // params collects what ADD and UPDATE say of an SA, and refuses what KAME key_add, key_setident and key_setsaval
-// refuse by looking at the message alone. Algorithms, key lengths and SPIs are the SADB's to judge.
+// refuse by looking at the message alone, but for a hard lifetime without a soft one or the other way round: setkey and
+// IKE daemons of Linux send either alone. Algorithms, key lengths and SPIs are the SADB's to judge.
 func params(m *pfkey.Message) (p sadb.Params, err error) {
 	switch {
 	case m.SA == nil || m.Src == nil || m.Dst == nil:
-		return p, syscall.EINVAL
-	case (m.Hard == nil) != (m.Soft == nil):
 		return p, syscall.EINVAL
 	case (m.IdentSrc == nil) != (m.IdentDst == nil):
 		return p, syscall.EINVAL

@@ -34,8 +34,6 @@ func TestAddRefused(t *testing.T) {
 		{"no SA", func(m *pfkey.Message) { m.SA = nil }},
 		{"no SRC", func(m *pfkey.Message) { m.Src = nil }},
 		{"no DST", func(m *pfkey.Message) { m.Dst = nil }},
-		{"HARD without SOFT", func(m *pfkey.Message) { m.Soft = nil }},
-		{"SOFT without HARD", func(m *pfkey.Message) { m.Hard = nil }},
 		{"one identity", func(m *pfkey.Message) { m.IdentSrc = &pfkey.Identity{} }},
 		{"the other identity", func(m *pfkey.Message) { m.IdentDst = &pfkey.Identity{} }},
 		{"identities of two types", func(m *pfkey.Message) {
@@ -117,6 +115,8 @@ func TestAddAccepted(t *testing.T) {
 		{"as it is", func(*pfkey.Message) {}},
 		{"no SA2", func(m *pfkey.Message) { m.SA2 = nil }},
 		{"no lifetimes", func(m *pfkey.Message) { m.Hard, m.Soft = nil, nil }},
+		{"a hard lifetime alone", func(m *pfkey.Message) { m.Soft = nil }},
+		{"a soft lifetime alone", func(m *pfkey.Message) { m.Hard = nil }},
 		{"addresses of protocol 0 and prefix 0", func(m *pfkey.Message) { m.Src.Proto, m.Src.PrefixLen, m.Dst.Proto, m.Dst.PrefixLen = 0, 0, 0, 0 }},
 		{"IPv6", func(m *pfkey.Message) { m.Src, m.Dst = addr("2001:db8::1"), addr("2001:db8::2") }},
 		{"identities", func(m *pfkey.Message) { m.IdentSrc, m.IdentDst = &pfkey.Identity{Type: 2}, &pfkey.Identity{Type: 2} }},

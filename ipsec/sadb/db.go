@@ -3,7 +3,7 @@
 // Packets ask Inbound and Outbound from any number of goroutines. These take no lock and allocate nothing; what they
 // return was right at some moment of the call, and an SA whose values change is a new SA. Package ipsec calls them,
 // package key the methods that change the database, package kern calls Tick each second. The package sends no message
-// and never blocks: what became of SAs by themselves goes to Config.OnExpire.
+// and never blocks: what became of SAs by themselves goes to Config.OnExpire and OnSuperseded.
 //
 // Terms: a header is a set of SAs with equal protocol, mode, reqid and addresses (KAME secashead), the unit in which
 // outbound SAs are chosen. Lock order: DB.mu, then the locks inside of package snapmap. OnExpire runs under neither.
@@ -51,6 +51,9 @@ type Config struct {
 	// OnExpire is called by Tick, without locks, for each SA that passed a soft lifetime and is dying now, and for
 	// each that passed a hard lifetime and is gone.
 	OnExpire func(sa *SA, hard bool)
+	// OnSuperseded is called likewise for each mature SA that was taken away because packets prefer a newer one, without
+	// PreferOld.
+	OnSuperseded func(sa *SA)
 	// OnNATEnds is called, without locks, after a change of what NATEnds returns. It must not block.
 	OnNATEnds func()
 	// Limit bounds the number of SAs; 0 means DefaultLimit.
@@ -63,7 +66,7 @@ type DB struct {
 	inbound  *snapmap.Map[inKey, *SA]
 	outbound *snapmap.Map[outKey, choice]
 	changes  atomic.Uint64      // of what the two maps hold
-	aged     atomic.Pointer[SA] // stack of SAs whose state Record changed
+	aged     atomic.Pointer[SA] // stack of SAs with which packets did something
 
 	mu        sync.Mutex
 	len       int                   // guarded by mu, as all below
@@ -78,11 +81,19 @@ type DB struct {
 	nat       nat
 }
 
-// event is an SA that aged.
+// event is what became of an SA by itself.
 type event struct {
 	sa   *SA
-	hard bool
+	what happening
 }
+
+type happening uint8
+
+const (
+	softExpire happening = iota
+	hardExpire
+	superseded
+)
 
 // New returns an empty database.
 func New(cfg Config) *DB {
@@ -102,6 +113,9 @@ func New(cfg Config) *DB {
 	}
 	if cfg.OnExpire == nil {
 		cfg.OnExpire = func(*SA, bool) {}
+	}
+	if cfg.OnSuperseded == nil {
+		cfg.OnSuperseded = func(*SA) {}
 	}
 	if cfg.OnNATEnds == nil {
 		cfg.OnNATEnds = func() {}

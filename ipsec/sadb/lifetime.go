@@ -8,32 +8,37 @@ import (
 	"kipsec/ipsec/pfkey"
 )
 
-// Enforced are limits in bytes, by Record, and in seconds from creation, by Tick. Limits in packets and in seconds of
-// use are kept and shown only, as in KAME.
-
 // Tick lets the SAs age up to now, a reading of time.Now; call it about once a second. Larval SAs that nobody completed
-// vanish without a word. So do SAs that reach their soft limit in time without having been used (KAME
-// key_timehandler); of others Config.OnExpire hears.
+// vanish without a word; of others Config.OnExpire hears.
+//
+// KAME let SAs that had never been used vanish at their soft limit in time, too. IKE daemons wait for the EXPIRE: a peer
+// whose idle SA had gone without it would drop what the other end still sends. So they are dying like others, as in
+// FreeBSD and on Linux.
 func (db *DB) Tick(now time.Time) {
 	db.lock()
 	db.expireLarvalsLocked(now.Add(-db.cfg.LarvalLifetime()))
 	for len(db.deadlines) > 0 && !db.deadlines[0].deadline.After(now) {
 		sa := heap.Pop(&db.deadlines).(*SA)
-		if due(sa.Hard, sa, now) {
+		if at, ok := sa.Hard.over(sa); ok && !at.After(now) {
 			db.hardTimeLocked(sa)
 		} else {
 			db.softTimeLocked(sa)
 		}
 	}
-	events := slices.DeleteFunc(db.events, func(e event) bool { return !e.hard && e.sa.header == nil }) // gone meanwhile
+	events := slices.DeleteFunc(db.events, func(e event) bool { return e.what == softExpire && e.sa.header == nil }) // gone meanwhile
 	db.events = nil
 	db.unlock()
 	for _, e := range events {
-		db.cfg.OnExpire(e.sa, e.hard)
+		switch e.what {
+		case superseded:
+			db.cfg.OnSuperseded(e.sa)
+		default:
+			db.cfg.OnExpire(e.sa, e.what == hardExpire)
+		}
 	}
 }
 
-// report tells the next Tick, or change, of an SA whose state the data path has changed.
+// report tells the next Tick, or change, of an SA with which the data path has done something.
 func (db *DB) report(sa *SA) {
 	if !sa.queued.CompareAndSwap(false, true) {
 		return
@@ -53,14 +58,35 @@ func (db *DB) settleLocked() {
 		sa.next = nil
 		sa.queued.Store(false) // before the state is read: a change after this is reported anew
 		if sa.header != nil {
-			switch sa.State() {
-			case pfkey.Dying:
-				db.dyingLocked(sa)
-			case pfkey.Dead:
-				db.deadLocked(sa)
-			}
+			db.catchUpLocked(sa)
 		}
 		sa = next
+	}
+}
+
+func (db *DB) catchUpLocked(sa *SA) {
+	if sa.supersedes.Load() {
+		db.supersedeLocked(sa)
+	}
+	switch sa.State() {
+	case pfkey.Dying:
+		db.dyingLocked(sa)
+	case pfkey.Dead:
+		db.deadLocked(sa)
+		return
+	}
+	db.unscheduleLocked(sa) // it may have been used for the first time
+	db.scheduleLocked(sa)
+}
+
+// supersedeLocked takes away the mature SAs that are older than one which packets prefer, unless they were made to live
+// for ever (KAME key_do_allocsa_policy).
+func (db *DB) supersedeLocked(by *SA) {
+	for _, sa := range by.header.mature { // a copy is made at each change
+		if sa.serial < by.serial && sa.Hard != nil && sa.Hard.AddTime > 0 && sa.State() == pfkey.Mature {
+			db.killLocked(sa)
+			db.events = append(db.events, event{sa, superseded})
+		}
 	}
 }
 
@@ -71,10 +97,6 @@ func (db *DB) expireLarvalsLocked(before time.Time) {
 }
 
 func (db *DB) softTimeLocked(sa *SA) {
-	if sa.used.Load() == 0 {
-		db.killLocked(sa)
-		return
-	}
 	if sa.setState(pfkey.Dying) {
 		db.dyingLocked(sa)
 	}
@@ -96,35 +118,39 @@ func (db *DB) dyingLocked(sa *SA) {
 	db.publishLocked(sa.header)
 	db.unscheduleLocked(sa)
 	db.scheduleLocked(sa)
-	db.events = append(db.events, event{sa, false})
+	db.events = append(db.events, event{sa, softExpire})
 }
 
 // deadLocked takes away an SA that has passed a hard limit.
 func (db *DB) deadLocked(sa *SA) {
 	db.killLocked(sa)
-	db.events = append(db.events, event{sa, true})
+	db.events = append(db.events, event{sa, hardExpire})
 }
 
 // maxSeconds is a limit that is none: a time.Duration cannot hold much more.
 const maxSeconds = 9_000_000_000
 
-// limitOf returns when a limit in time is reached.
-func limitOf(l *Lifetime, sa *SA) (at time.Time, ok bool) {
-	if l == nil || l.AddTime == 0 || l.AddTime > maxSeconds {
+// over returns when the first limit in time of a lifetime of the SA is reached. Steps of the wall clock do not matter.
+func (l *Lifetime) over(sa *SA) (at time.Time, ok bool) {
+	if l == nil {
 		return at, false
 	}
-	return sa.created.Add(time.Duration(l.AddTime) * time.Second), true
-}
-
-func due(l *Lifetime, sa *SA, now time.Time) bool {
-	at, ok := limitOf(l, sa)
-	return ok && !at.After(now)
+	if l.AddTime > 0 && l.AddTime <= maxSeconds {
+		at, ok = sa.created.Add(time.Duration(l.AddTime)*time.Second), true
+	}
+	if first := sa.first.Load(); first > 0 && l.UseTime > 0 && l.UseTime <= maxSeconds {
+		from := sa.created.Add(time.Duration(first - 1))
+		if use := from.Add(time.Duration(l.UseTime) * time.Second); !ok || use.Before(at) {
+			at, ok = use, true
+		}
+	}
+	return at, ok
 }
 
 // scheduleLocked has Tick look at the SA when its next limit in time is reached.
 func (db *DB) scheduleLocked(sa *SA) {
-	at, ok := limitOf(sa.Hard, sa)
-	if soft, isSoft := limitOf(sa.Soft, sa); isSoft && sa.listed == pfkey.Mature && (!ok || soft.Before(at)) {
+	at, ok := sa.Hard.over(sa)
+	if soft, isSoft := sa.Soft.over(sa); isSoft && sa.listed == pfkey.Mature && (!ok || soft.Before(at)) {
 		at, ok = soft, true
 	}
 	if ok && sa.listed != pfkey.Larval {

@@ -3,6 +3,8 @@ package sadb
 import (
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,8 +66,7 @@ func TestTime(t *testing.T) {
 		softOnly := mustAdd(t, d.DB, limited(303, seconds(3), seconds(0)))
 		both := mustAdd(t, d.DB, limited(304, seconds(10), seconds(10)))
 		forever := mustAdd(t, d.DB, limited(305, seconds(1<<40), seconds(1<<63)))
-		shown := mustAdd(t, d.DB, limited(306, Lifetime{Allocations: 1, UseTime: 1}, Lifetime{Allocations: 1, UseTime: 1}))
-		active := []*SA{used, softOnly, both, forever, shown}
+		active := []*SA{used, softOnly, both, forever}
 
 		d.pass(4, active...)
 		if used.State() != pfkey.Mature || softOnly.State() != pfkey.Dying {
@@ -78,19 +79,59 @@ func TestTime(t *testing.T) {
 		}
 		d.expect(t, "5 0x12c hard=false")
 		d.pass(1, active...)
-		if unused.State() != pfkey.Dead || d.Get(wire.ProtoESP, 301, left, right) != nil {
-			t.Error("an SA that was never used survives its soft limit")
+		if unused.State() != pfkey.Dying {
+			t.Error("an SA that was never used has no soft limit")
 		}
-		d.expect(t) // and nobody is told
+		d.expect(t, "6 0x12d hard=false")
 		d.pass(14, active...)
-		d.expect(t, "7 0x12e hard=true", "8 0x12c hard=true", "10 0x130 hard=true")
+		d.expect(t, "7 0x12e hard=true", "8 0x12c hard=true", "9 0x12d hard=true", "10 0x130 hard=true")
 		if hardOnly.State() != pfkey.Dead || used.State() != pfkey.Dead || both.State() != pfkey.Dead {
 			t.Error("SAs survive their hard limits")
 		}
-		if got := all(d.DB); !slices.Equal(got, []*SA{shown, forever, softOnly}) {
+		if got := all(d.DB); !slices.Equal(got, []*SA{forever, softOnly}) {
 			t.Errorf("left are %v", got)
 		}
 	})
+}
+
+// TestFirstUse: limits of use count from the first use, whatever comes later, beside those that count from creation.
+func TestFirstUse(t *testing.T) {
+	use := func(n uint64) Lifetime { return Lifetime{UseTime: n} }
+	for _, row := range []struct {
+		name       string
+		soft, hard Lifetime
+		from       int // when it is used for the first time, and then each second
+		want       []string
+	}{
+		{"never used", use(3), use(5), 1000, nil},
+		{"used at once", use(3), use(5), 0, []string{"3 0x12c hard=false", "5 0x12c hard=true"}},
+		{"used late", use(3), use(5), 20, []string{"23 0x12c hard=false", "25 0x12c hard=true"}},
+		{"hard alone", Lifetime{}, use(5), 10, []string{"15 0x12c hard=true"}},
+		{"soft alone", use(5), Lifetime{}, 10, []string{"15 0x12c hard=false"}},
+		{"soft and hard at once", use(5), use(5), 10, []string{"15 0x12c hard=true"}},
+		{"creation comes first", Lifetime{UseTime: 9, AddTime: 12}, Lifetime{UseTime: 9, AddTime: 14}, 10, []string{"12 0x12c hard=false", "14 0x12c hard=true"}},
+		{"use comes first", Lifetime{UseTime: 4, AddTime: 100}, Lifetime{UseTime: 6, AddTime: 100}, 10, []string{"14 0x12c hard=false", "16 0x12c hard=true"}},
+		{"soft by creation, hard by use", seconds(2), use(6), 10, []string{"2 0x12c hard=false", "16 0x12c hard=true"}},
+		{"used when dying", seconds(2), use(1), 2, []string{"2 0x12c hard=false", "3 0x12c hard=true"}},
+		{"a limit beyond all time", use(1 << 63), use(1 << 40), 0, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDiary(Config{})
+				sa := mustAdd(t, d.DB, limited(300, row.soft, row.hard))
+				for s := range 40 {
+					if s >= row.from && sa.Usable() {
+						sa.Record(1, time.Now().Unix())
+					}
+					d.pass(1)
+				}
+				d.expect(t, row.want...)
+				if d.Len() > 1 || len(d.deadlines) != 0 && d.Len() == 0 {
+					t.Errorf("%d SAs, %d deadlines", d.Len(), len(d.deadlines))
+				}
+			})
+		})
+	}
 }
 
 // TestUpdateBeginsAnew: an updated SA has all of its time before it, and the old one's limits are forgotten.
@@ -155,18 +196,26 @@ func TestBytes(t *testing.T) {
 		sa := mustAdd(t, d.DB, limited(300, Lifetime{Bytes: 1000}, Lifetime{Bytes: 1500}))
 		record := func(n int, want pfkey.State) {
 			t.Helper()
-			sa.Record(n, time.Now().Unix())
+			before := sa.Current().Bytes
+			fits := sa.Record(n, time.Now().Unix())
 			if sa.State() != want {
 				t.Errorf("after %d bytes: state %d, want %d", sa.Current().Bytes, sa.State(), want)
 			}
+			if after := sa.Current().Bytes; fits && after != before+uint64(n) || !fits && after != before {
+				t.Errorf("%d bytes more are %d after %d, fits %v", n, after, before, fits)
+			}
+			if over := sa.Hard.Bytes > 0 && before+uint64(n) > sa.Hard.Bytes; fits == over {
+				t.Errorf("%d bytes after %d fit into %d: %v", n, before, sa.Hard.Bytes, fits)
+			}
 		}
-		record(1000, pfkey.Mature)
+		record(999, pfkey.Mature)
 		record(1, pfkey.Dying)
 		if out(d.DB, 0) != sa {
 			t.Error("a dying SA is not used")
 		}
 		record(499, pfkey.Dying)
-		record(1, pfkey.Dead)
+		record(2, pfkey.Dead) // does not fit
+		record(1, pfkey.Dead) // does, but the SA is gone
 		if out(d.DB, 0) != nil || d.Inbound(right, wire.ProtoESP, 300) != nil {
 			t.Error("a dead SA is used")
 		}
@@ -197,6 +246,111 @@ func TestBytes(t *testing.T) {
 		if d.Len() != 1 {
 			t.Errorf("%d SAs", d.Len())
 		}
+	})
+}
+
+// TestPackets: a limit of n packets lets n pass.
+func TestPackets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDiary(Config{})
+		sa := mustAdd(t, d.DB, limited(300, Lifetime{Allocations: 3}, Lifetime{Allocations: 5}))
+		for i, want := range []pfkey.State{pfkey.Mature, pfkey.Mature, pfkey.Dying, pfkey.Dying, pfkey.Dead} {
+			if out(d.DB, 0) != sa || !sa.Record(10, 1) || sa.State() != want {
+				t.Errorf("packet %d: state %d, want %d", i+1, sa.State(), want)
+			}
+		}
+		if out(d.DB, 0) != nil || sa.Record(10, 1) || sa.Current().Allocations != 5 || sa.Current().Bytes != 50 {
+			t.Errorf("a sixth packet passes: %+v", sa.Current())
+		}
+		d.pass(1)
+		d.expect(t, "1 0x12c hard=true")
+
+		hardOnly := mustAdd(t, d.DB, limited(301, Lifetime{}, Lifetime{Allocations: 1}))
+		if !hardOnly.Record(1, 1) || hardOnly.Record(1, 1) {
+			t.Error("not one packet")
+		}
+		softOnly := mustAdd(t, d.DB, limited(302, Lifetime{Allocations: 1}, Lifetime{}))
+		for range 10 {
+			if !softOnly.Record(1, 1) {
+				t.Error("a soft limit stops a packet")
+			}
+			d.pass(1)
+		}
+		d.expect(t, "2 0x12d hard=true", "2 0x12e hard=false")
+		hardOnly.packets.Store(1 << 40)
+		if hardOnly.Current().Allocations != 1<<32-1 {
+			t.Errorf("%d packets", hardOnly.Current().Allocations)
+		}
+	})
+}
+
+// TestManyAtTheLimit: of packets at the same time exactly those pass for which there is room, and each limit is told once.
+func TestManyAtTheLimit(t *testing.T) {
+	d := newDiary(Config{})
+	sa := mustAdd(t, d.DB, limited(300, Lifetime{Allocations: 500}, Lifetime{Allocations: 1000}))
+	var passed atomic.Int64
+	var senders sync.WaitGroup
+	for range 8 {
+		senders.Go(func() {
+			for range 400 {
+				if sa.Record(100, 1) {
+					passed.Add(1)
+				}
+				if passed.Load() == 700 {
+					d.Tick(time.Now())
+				}
+			}
+		})
+	}
+	senders.Wait()
+	d.Tick(time.Now())
+	if passed.Load() != 1000 || sa.Current().Allocations != 1000 || sa.Current().Bytes != 100_000 {
+		t.Errorf("%d passed, counted %+v", passed.Load(), sa.Current())
+	}
+	if n := len(d.events); n == 0 || d.events[n-1] != "0 0x12c hard=true" || n > 2 {
+		t.Errorf("events %q", d.events)
+	}
+}
+
+// TestSuperseded: without PreferOld the older mature SAs that could expire go when a packet has taken a newer one.
+func TestSuperseded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := false
+		var gone []uint32
+		d := newDiary(Config{PreferOld: func() bool { return old }, OnSuperseded: func(sa *SA) { gone = append(gone, sa.SPI) }})
+		forever := mustAdd(t, d.DB, esp(300))
+		dying := mustAdd(t, d.DB, limited(301, Lifetime{Allocations: 1}, seconds(100)))
+		dying.Record(1, 1)
+		mustAdd(t, d.DB, limited(302, Lifetime{}, seconds(100)))
+		mustAdd(t, d.DB, limited(303, Lifetime{}, Lifetime{Bytes: 1000})) // no limit in time
+		otherHeader := mustAdd(t, d.DB, limited(304, Lifetime{}, seconds(100)).with(func(p *Params) { p.ReqID = 5 }))
+		newest := mustAdd(t, d.DB, limited(305, Lifetime{}, seconds(100)).with(func(p *Params) { p.ReqID = 5 }))
+		d.pass(1)
+		if len(gone) > 0 {
+			t.Errorf("%v gone before a packet came", gone)
+		}
+		old = true
+		if out(d.DB, 5) != otherHeader {
+			t.Error("the old one is not preferred")
+		}
+		d.pass(1)
+		old = false
+		if out(d.DB, 5) != newest || out(d.DB, 5) != newest {
+			t.Error("the new one is not preferred")
+		}
+		d.pass(2)
+		if !slices.Equal(gone, []uint32{304}) {
+			t.Errorf("gone are %v", gone)
+		}
+		d.Delete(wire.ProtoESP, 305, left, right)
+		if sa := out(d.DB, 0); sa == nil || sa.SPI != 303 {
+			t.Errorf("packets take %v", sa)
+		}
+		d.pass(1)
+		if !slices.Equal(gone, []uint32{304, 302}) || d.Len() != 3 || !forever.Usable() || !dying.Usable() {
+			t.Errorf("gone are %v, %d SAs left", gone, d.Len())
+		}
+		d.expect(t, "1 0x12d hard=false")
 	})
 }
 

@@ -16,7 +16,7 @@ type Lifetime struct {
 	Allocations uint32 // packets
 	Bytes       uint64
 	AddTime     uint64 // limit: seconds from creation; count: when it was created, Unix seconds
-	UseTime     uint64 // limit: seconds; count: the last use in Unix seconds, 0 for never
+	UseTime     uint64 // limit: seconds from the first use; count: the last use in Unix seconds, 0 for never
 }
 
 // NAT says how an SA's packets travel in UDP through address translators (RFC 3948).
@@ -158,6 +158,11 @@ func (p *Params) suite() (*alg.Suite, error) {
 // sameSuite says whether two sets of values give the same keyed crypto.
 func (p *Params) sameSuite(q *Params) bool {
 	return p.Enc == q.Enc && sameKey(p.EncKey, q.EncKey) && (p.Flags^q.Flags)&formatFlags == 0 && p.sameIntegrity(q)
+}
+
+// sameCipher says whether two sets of values encrypt under the same key.
+func (p *Params) sameCipher(q *Params) bool {
+	return p.Enc == q.Enc && len(p.EncKey) > 0 && sameKey(p.EncKey, q.EncKey)
 }
 
 // sameIntegrity says whether a packet that is authentic under one set of values may be so under the other.

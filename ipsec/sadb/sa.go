@@ -19,16 +19,18 @@ type SA struct {
 	Replay *replay.Window // never nil
 
 	created time.Time
-	limit   uint64         // bytes beyond which a lifetime is over: the lower of soft and hard
+	limits                 // in packets and bytes, of which Record must think
 	seq     *atomic.Uint64 // outbound packets so far; shared with the successor that has the same keys
 	cycles  bool           // the sequence number may wrap
 
-	state   atomic.Uint32 // a pfkey.State; written by setState only
-	packets atomic.Uint32
-	bytes   atomic.Uint64
-	used    atomic.Int64 // Unix seconds of the last use
+	state      atomic.Uint32 // a pfkey.State; written by setState only
+	packets    atomic.Uint64
+	bytes      atomic.Uint64
+	used       atomic.Int64 // Unix seconds of the last use
+	first      atomic.Int64 // from creation to first use, in nanoseconds and one more; 0 before
+	supersedes atomic.Bool  // packets took it where older mature ones were to be had
 
-	// Events for Tick, a stack that Record pushes to.
+	// News for Tick, a stack that packets push to.
 	db     *DB
 	queued atomic.Bool
 	next   *SA // valid while queued
@@ -46,16 +48,11 @@ type SA struct {
 // newSA makes an SA in the given state. p is the SA's own.
 func (db *DB) newSA(p Params, state pfkey.State, suite *alg.Suite) (*SA, error) {
 	sa := &SA{
-		Params: p, Suite: suite, Replay: new(replay.Window), db: db, created: time.Now(), limit: math.MaxUint64,
+		Params: p, Suite: suite, Replay: new(replay.Window), db: db, created: time.Now(), limits: p.limits(),
 		seq: new(atomic.Uint64), heapAt: -1,
 	}
 	if err := sa.Replay.Init(p.ReplayWindow); err != nil {
 		return nil, ErrInvalid
-	}
-	for _, l := range []*Lifetime{p.Soft, p.Hard} {
-		if l != nil && l.Bytes > 0 {
-			sa.limit = min(sa.limit, l.Bytes)
-		}
 	}
 	sa.cycles = p.Flags&pfkey.FlagCycSeq != 0 && (suite == nil || !suite.CounterMode())
 	sa.state.Store(uint32(state))
@@ -63,15 +60,21 @@ func (db *DB) newSA(p Params, state pfkey.State, suite *alg.Suite) (*SA, error) 
 }
 
 // succeed takes over from the SA that this one replaces what must go on under the same keys: the IVs, the sequence
-// numbers, and the memory of those received. Packets that are still being computed with the old one count on too.
+// numbers, and the memory of those received. Packets that are still being computed with the old one count on too. Where one
+// of two keys is new, numbers go on all the same: a derived IV is made of them.
 func (sa *SA) succeed(old *SA) {
-	if old.State() == pfkey.Larval || !sa.sameIntegrity(&old.Params) {
+	if old.State() == pfkey.Larval {
+		return
+	}
+	if sa.sameIntegrity(&old.Params) || sa.sameCipher(&old.Params) {
+		sa.seq = old.seq
+	}
+	if !sa.sameIntegrity(&old.Params) {
 		return
 	}
 	if sa.sameSuite(&old.Params) {
 		sa.Suite = old.Suite
 	}
-	sa.seq = old.seq
 	if sa.ReplayWindow == old.ReplayWindow {
 		sa.Replay = old.Replay
 		return
@@ -127,36 +130,11 @@ func (sa *SA) LastSeq() uint64 {
 	return (n-1)%maxSeq + 1
 }
 
-// Record counts a packet of n bytes that the SA protected or unprotected at now, in Unix seconds. A packet that
-// takes the SA beyond a lifetime in bytes is the last one: beyond the soft one the SA is dying, beyond the hard one dead,
-// at once. The database hears of it at its next Tick.
-func (sa *SA) Record(n int, now int64) {
-	sa.packets.Add(1)
-	total := sa.bytes.Add(uint64(n))
-	if sa.used.Load() != now {
-		sa.used.Store(now)
-	}
-	if total > sa.limit {
-		sa.exceed(total)
-	}
-}
-
-func (sa *SA) exceed(total uint64) {
-	to := pfkey.Dying
-	if over(sa.Hard, total) {
-		to = pfkey.Dead
-	}
-	if sa.setState(to) {
-		sa.db.report(sa)
-	}
-}
-
-func over(l *Lifetime, total uint64) bool { return l != nil && l.Bytes > 0 && total > l.Bytes }
-
-// Current is the use of the SA so far (sadb_lifetime_current; counts as in NetBSD).
+// Current is the use of the SA so far (sadb_lifetime_current; counts as in NetBSD). The time of use is that of the last
+// use, as in KAME: setkey shows it as such, and IKE daemons tell by it whether a peer is alive.
 func (sa *SA) Current() Lifetime {
 	return Lifetime{
-		Allocations: sa.packets.Load(),
+		Allocations: uint32(min(sa.packets.Load(), math.MaxUint32)),
 		Bytes:       sa.bytes.Load(),
 		AddTime:     uint64(sa.created.Unix()),
 		UseTime:     uint64(sa.used.Load()),

@@ -73,6 +73,56 @@ func TestExtendedSequence(t *testing.T) {
 	}
 }
 
+// TestConcurrentSenders: no number is taken twice, also not across an UPDATE and not at the end of the numbers.
+func TestConcurrentSenders(t *testing.T) {
+	const senders, each = 8, 2000
+	for _, row := range []struct {
+		name  string
+		flags pfkey.Flags
+		start uint64
+		want  int // how many numbers there are
+	}{
+		{"from the first", 0, 0, senders * each},
+		{"to the last", 0, math.MaxUint32 - 5000, 5000},
+		{"beyond 32 bits", pfkey.FlagESN, math.MaxUint32 - 5000, senders * each},
+		{"to the last of 64 bits", pfkey.FlagESN, maxESN - 5000, 5000},
+	} {
+		db := New(Config{})
+		p := esp(300).with(func(p *Params) { p.Flags = row.flags })
+		mustAdd(t, db, p).SkipSeq(row.start)
+		var mu sync.Mutex
+		seen := make(map[uint64]bool)
+		var wg sync.WaitGroup
+		for range senders {
+			wg.Go(func() {
+				var mine []uint64
+				for i := range each {
+					if i%500 == 250 {
+						if _, err := db.Update(p); err != nil {
+							t.Error(err)
+						}
+					}
+					if seq, ok := db.Inbound(right, p.Proto, 300).NextSeq(); ok {
+						mine = append(mine, seq)
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, seq := range mine {
+					if seen[seq] || seq <= row.start {
+						t.Errorf("%s: number %d came twice", row.name, seq)
+					}
+					seen[seq] = true
+				}
+			})
+		}
+		wg.Wait()
+		if len(seen) != row.want {
+			t.Errorf("%s: %d numbers, want %d", row.name, len(seen), row.want)
+		}
+	}
+}
+
 func TestLastSeqOfAReceiver(t *testing.T) {
 	sa := mustAdd(t, New(Config{}), esp(300))
 	sa.Replay.Update(77)

@@ -7,12 +7,12 @@ import "kipsec/ipsec/pfkey"
 //
 //	 GETSPI             ADD, UPDATE
 //	   │                     │
-//	   ▼                     ▼       soft limit
-//	┌────────┐           ┌────────┐  after use   ┌───────┐
+//	   ▼                     ▼
+//	┌────────┐           ┌────────┐  soft limit  ┌───────┐
 //	│ larval │           │ mature │─────────────►│ dying │
 //	└────────┘           └────────┘              └───────┘
-//	   │ UPDATE (successor)  │ soft time, unused     │ hard limit
-//	   │ larval_lifetime     │ hard limit            │ UPDATE, DELETE, FLUSH
+//	   │ UPDATE (successor)  │ hard limit            │ hard limit
+//	   │ larval_lifetime     │ superseded            │ UPDATE, DELETE, FLUSH
 //	   │ DELETE, FLUSH       │ UPDATE, DELETE, FLUSH │
 //	   ▼                     ▼                       ▼
 //	┌─────────────────────────────────────────────────────┐

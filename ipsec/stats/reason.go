@@ -38,6 +38,7 @@ const (
 	AHOption       // options in front of AH make no sense
 	AHReplay       // seen before, or left of the window
 	AHAuthFail     // the ICV is wrong
+	InLifetime     // it does not fit into the hard lifetime of the SA
 	ESPDummy       // a dummy packet: nothing is wrong, and nothing is in it (RFC 4303 §2.6)
 	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
 	TunnelECN      // congestion was marked outside, and the inner packet cannot bear the mark (RFC 3168 §9.1.1)
@@ -54,6 +55,7 @@ const (
 	OutFragment    // a fragment whose policy cannot be told
 	OutAHOption    // headers in front of AH make no sense, or none that can be foretold
 	SeqOverflow    // the sequence numbers of the SA are used up
+	OutLifetime    // it does not fit into the hard lifetime of the SA
 	TooBig         // would not fit a 65,535-byte packet
 	ESPNoRoom      // the buffer has no room for header or trailer
 	NoRoute        // the wire refused it for want of a route
@@ -95,6 +97,7 @@ var reasons = [numReasons]struct {
 	AHOption:       {"ah-option", InInval, syslog.LOG_ERR, "ah$v_calccksum: invalid IP option (type=$hexgot len=$hexwant)"},
 	AHReplay:       {"ah-replay", InAHReplay, syslog.LOG_WARNING, "replay packet in $ip AH input: $packet $sa"},
 	AHAuthFail:     {"ah-auth-fail", InAHAuthFail, syslog.LOG_WARNING, "checksum mismatch in $ip AH input: $packet $sa"},
+	InLifetime:     {"in-lifetime", InBadSPI, syslog.LOG_WARNING, "$ip $proto input: lifetime is over. $sa"},
 	ESPDummy:       {"esp-dummy", InSuccess, syslog.LOG_DEBUG, "$ip ESP input: dummy packet: $packet $sa"},
 	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
 	TunnelECN:      {"tunnel-ecn", InInval, syslog.LOG_WARNING, "congestion on the way of a packet without ECN in $ip $proto input: $packet $sa"},
@@ -111,6 +114,7 @@ var reasons = [numReasons]struct {
 	OutFragment:    {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
 	OutAHOption:    {"out-ah-option", OutInval, syslog.LOG_ERR, "error after ah$v_calccksum, called from ah$v_output"},
 	SeqOverflow:    {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
+	OutLifetime:    {"out-lifetime", OutNoSA, syslog.LOG_WARNING, "$ip $proto output: lifetime is over. $sa"},
 	TooBig:         {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
 	ESPNoRoom:      {"no-room", OutNoMem, syslog.LOG_ERR, "$ip $proto output: no room in the packet's buffer"},
 	NoRoute:        {"no-route", OutNoRoute, syslog.LOG_ERR, "$ip output: no route: $flow"},
