@@ -182,12 +182,40 @@ func (e *Engine) judge(p *wire.Packet, b []byte, h *history) (*spd.Policy, stats
 	switch {
 	case policy == nil && e.defaultDiscards(p.Version):
 		return nil, stats.InDefault
-	case policy == nil || policy.Type == pfkey.PolicyNone:
-		return policy, stats.OK
-	case policy.Type == pfkey.PolicyIPsec && !policy.Incomplete() && e.satisfies(policy, h):
-		return policy, stats.OK
+	case policy == nil:
+		return nil, stats.OK
+	case p.Fragment && !policy.Matches(&p.Flow):
+		return e.judgePart(p, h)
 	}
-	return policy, stats.InPolicy
+	return policy, e.judgeBy(policy, h)
+}
+
+// judgeBy asks one policy.
+func (e *Engine) judgeBy(policy *spd.Policy, h *history) stats.Reason {
+	if policy.Type == pfkey.PolicyNone ||
+		policy.Type == pfkey.PolicyIPsec && !policy.Incomplete() && e.satisfies(policy, h) {
+		return stats.OK
+	}
+	return stats.InPolicy
+}
+
+// judgePart is judge for a fragment that does not show which policy the whole packet has: every policy that it may have
+// must accept. What comes in clear is not asked, for kern puts such fragments together first where it can.
+func (e *Engine) judgePart(p *wire.Packet, h *history) (policy *spd.Policy, why stats.Reason) {
+	if h.n == 0 {
+		return nil, stats.InPolicy
+	}
+	sure := false
+	e.SPD.All(func(q *spd.Policy) bool {
+		if q.Dir == pfkey.DirIn && q.MayMatch(&p.Flow) {
+			policy, why, sure = q, e.judgeBy(q, h), q.Matches(&p.Flow)
+		}
+		return why == stats.OK && !sure && q.Dir == pfkey.DirIn
+	})
+	if why == stats.OK && !sure && e.defaultDiscards(p.Version) {
+		return nil, stats.InDefault
+	}
+	return policy, why
 }
 
 // Check asks the same about a packet that came in clear, for this host or for others behind it. The packet may be cut

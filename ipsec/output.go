@@ -286,8 +286,8 @@ func finish(b []byte, p *wire.Packet) {
 }
 
 // CheckOutput decides about an outbound packet that Linux cannot be made to route through the engine: multicast and
-// link-local destinations. It may leave in clear or not at all; where a policy asks for protection it ends here.
-// Verdicts: Pass, Drop.
+// link-local destinations. It may leave in clear or not at all: where there is an SA for it, or one is required, it ends
+// here. Verdicts: Pass, Drop.
 func (e *Engine) CheckOutput(b []byte) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
@@ -304,12 +304,19 @@ func (e *Engine) CheckOutput(b []byte) Verdict {
 	switch {
 	case policy == nil && e.defaultDiscards(p.Version):
 		return e.drop(stats.OutDefault, &p, 0, nil, 0)
+	case policy != nil && p.Fragment && !policy.Matches(&p.Flow):
+		return e.drop(stats.OutFragment, &p, 0, nil, 0)
 	case policy == nil || policy.Type == pfkey.PolicyNone:
 		return Verdict{Action: Pass}
 	case policy.Incomplete():
 		return e.drop(stats.OutLocalScope, &p, 0, nil, 0)
 	case policy.Type == pfkey.PolicyIPsec:
-		return e.drop(stats.OutLocalScope, &p, policy.Requests[0].Proto, nil, 0)
+		var steps [maxSteps]step
+		n, v := e.plan(&p, policy, &steps)
+		if n > 0 {
+			return e.drop(stats.OutLocalScope, &p, policy.Requests[0].Proto, nil, 0)
+		}
+		return v
 	}
 	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
 }
