@@ -2,6 +2,7 @@ package ipsec
 
 import (
 	"net/netip"
+	"slices"
 
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
@@ -113,4 +114,21 @@ func (h *history) translate(b []byte, p *wire.Packet) {
 
 func noChecksum(b []byte, p *wire.Packet) bool {
 	return len(b) >= p.Header+wire.UDPHeaderLen && wire.UDP(b[p.Header:]).Checksum() == 0
+}
+
+// IsIPsecForUs says whether a whole packet is IPsec, also in UDP, for an address of this host: no policy is for it itself,
+// and the stack brings it to Input or InputUDP.
+func (e *Engine) IsIPsecForUs(b []byte) bool {
+	var p wire.Packet
+	if wire.Parse(b, &p) != nil || p.Fragment || e.Local == nil || !e.Local(p.Flow.Dst) {
+		return false
+	}
+	if p.Proto != wire.ProtoUDP {
+		return isIPsec(p.Proto)
+	}
+	if p.Len < p.Header+wire.UDPHeaderLen+4 || [4]byte(b[p.Header+wire.UDPHeaderLen:]) == [4]byte{} {
+		return false // of IKE
+	}
+	end := netip.AddrPortFrom(p.Flow.Dst, p.Flow.DstPort)
+	return end.Port() == wire.PortESPInUDP || slices.Contains(e.SADB.NATEnds(), end)
 }

@@ -25,7 +25,7 @@ func (k *Kernel) removeRoutes() error {
 
 // divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
 func (k *Kernel) divert() error {
-	table, err := nft.Install(nft.Config{Device: Device, Queue: Queue, Selectors: k.selectors()})
+	table, err := nft.Install(nft.Config{Device: Device, Queue: Queue, Fragments: Fragments, Selectors: k.selectors()})
 	if err != nil {
 		return err
 	}

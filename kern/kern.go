@@ -44,6 +44,8 @@ const (
 	Device = "enc0"
 	// Queue is the NFQUEUE that asks about clear packets.
 	Queue = 27497
+	// Fragments is the NFQUEUE that brings fragments of clear packets.
+	Fragments = 27498
 )
 
 // Kernel is one running kernel.
@@ -189,21 +191,30 @@ func (k *Kernel) attach() (err error) {
 		return err
 	}
 	k.loop(path.Outbound)
-	queue, err := nfq.Open(nfq.Config{Number: Queue})
+	if err := k.ask(nfq.Config{Number: Queue}, func(packet []byte, info *nfq.Info) bool {
+		check := k.Engine.Check
+		if info.Hook == unix.NF_INET_POST_ROUTING {
+			check = k.Engine.CheckOutput
+		}
+		return check(packet).Action == ipsec.Pass
+	}); err != nil {
+		return err
+	}
+	if err := k.ask(nfq.Config{Number: Fragments, Copy: wire.MaxPacket}, newJoiner(path).handle); err != nil {
+		return err
+	}
+	return k.divert()
+}
+
+// ask lets a handler decide about the packets of an NFQUEUE.
+func (k *Kernel) ask(cfg nfq.Config, handler nfq.Handler) error {
+	queue, err := nfq.Open(cfg)
 	if err != nil {
 		return err
 	}
 	k.atShutdown(queue.Close)
-	k.loop(func() error {
-		return queue.Run(func(packet []byte, info *nfq.Info) bool {
-			check := k.Engine.Check
-			if info.Hook == unix.NF_INET_POST_ROUTING {
-				check = k.Engine.CheckOutput
-			}
-			return check(packet).Action == ipsec.Pass
-		})
-	})
-	return k.divert()
+	k.loop(func() error { return queue.Run(handler) })
+	return nil
 }
 
 // receive opens a raw socket and runs a loop on it. Without IPv6 in the kernel there is nothing to receive.

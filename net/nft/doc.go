@@ -3,17 +3,21 @@
 // There is one table called kipsec in each of the families ip and ip6. Their base chains are fixed; what changes is which
 // pairs of addresses they pick:
 //
-//	hook prerouting  enter   forget our bits of the mark; packets from enc0 get MarkReturn
-//	hook prerouting  divert  packets to be forwarded that match "out" get MarkForward
-//	hook input       input   ESP in UDP is taken away from UDP;
-//	                         packets from enc0, IPsec itself and neighbour discovery pass; others that match "in" are queued
-//	hook forward     forward packets from enc0 pass; others that match "in" are queued
-//	hook output      output  what kipsec sends and neighbour discovery pass; others that match "out" get MarkDivert
-//	hook postrouting leave   packets with one of those two marks that leave through another interface are queued
+//	hook prerouting  fragments fragments that match "in" are queued, but those of IPsec and those from enc0
+//	hook prerouting  enter     forget our bits of the mark; packets from enc0 get MarkReturn
+//	hook prerouting  divert    packets to be forwarded that match "out" get MarkForward
+//	hook input       input     ESP in UDP is taken away from UDP;
+//	                           packets from enc0, IPsec itself and neighbour discovery pass; others that match "in" are queued
+//	hook forward     forward   packets from enc0 pass; others that match "in" are queued
+//	hook output      output    what kipsec sends and neighbour discovery pass; others that match "out" get MarkDivert
+//	hook postrouting leave     packets with one of those two marks that leave through another interface are queued
 //
 // The last is for what routing rules cannot divert, because the interface is part of the destination: multicast, and IPv6
 // addresses of link scope. Such a packet cannot be protected; whoever answers the queue lets it pass only where no policy
 // wants that. It also holds back everything if somebody deletes the routing rules.
+//
+// Fragments are queued before anybody can join them, and by themselves: joined with pieces that came protected, from enc0,
+// they would look protected themselves.
 //
 // What the marks mean to routing is package route's business, what happens to queued packets package nfq's. The rules pick
 // by addresses only, and may pick more than a policy covers but never less: the engine decides.

@@ -75,9 +75,26 @@ func carriesIPsec() exprs {
 	return exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, SetName: protocolSet}}
 }
 
-// fragmentOfIPsec matches IPv6 fragments whose next header is in protocolSet. The protocol that nftables finds by itself is
-// not there in later fragments of AH, which it takes for an extension header.
-func fragmentOfIPsec() exprs {
+// isWhole matches packets that are no fragments.
+func (f family) isWhole() exprs {
+	if f.size == 16 {
+		return rule(exprs{&expr.Exthdr{
+			Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Len: 1, DestRegister: reg, Flags: unix.NFT_EXTHDR_F_PRESENT,
+		}}, is(expr.CmpOpEq, []byte{0}))
+	}
+	return rule(
+		exprs{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2}},
+		exprs{&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}}}, // MF, offset
+		is(expr.CmpOpEq, []byte{0, 0}),
+	)
+}
+
+// isIPsecFragment matches fragments of what protocolSet has. In IPv6 it looks at the Fragment header: the protocol that
+// nftables finds by itself is not there in later fragments of AH, which it takes for an extension header.
+func (f family) isIPsecFragment() exprs {
+	if f.size == 4 {
+		return carriesIPsec()
+	}
 	return exprs{
 		&expr.Exthdr{Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Offset: 0, Len: 1, DestRegister: reg},
 		&expr.Lookup{SourceRegister: reg, SetName: protocolSet},

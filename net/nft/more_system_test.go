@@ -321,7 +321,7 @@ func TestInUserNamespace(t *testing.T) {
 	}
 	n := newNet(t)
 	tun, table := n.divert(t, nft.Selectors{Out: pairs("10.1.0.2 10.1.0.1", "fd01::2 fd01::1"), In: pairs("10.1.0.1 10.1.0.2", "fd01::1 fd01::2")})
-	a := newAnswer(t, n.mid)
+	a := newAnswer(t, n.mid, rules.Queue)
 	a.pass.Store(true)
 	for _, f := range families {
 		say(t, n.mid, net.JoinHostPort(f.left, "7"), "out")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,11 +24,11 @@ type answer struct {
 	last  atomic.Pointer[nfq.Info]
 }
 
-func newAnswer(t *testing.T, s *nstest.Space) *answer {
+func newAnswer(t *testing.T, s *nstest.Space, queue uint16) *answer {
 	t.Helper()
 	a := &answer{}
 	s.Do(func() (err error) {
-		a.queue, err = nfq.Open(nfq.Config{Number: rules.Queue})
+		a.queue, err = nfq.Open(nfq.Config{Number: queue})
 		return err
 	})
 	done := make(chan error, 1)
@@ -66,7 +67,7 @@ func TestQueue(t *testing.T) {
 				t.Errorf("%s: passed though nobody answers", name)
 			}
 			t.Run(name, func(t *testing.T) {
-				a := newAnswer(t, n.mid)
+				a := newAnswer(t, n.mid, rules.Queue)
 				say(t, n.left, dst, "no")
 				if receives(sock, "no") {
 					t.Errorf("%s: passed against the verdict", name)
@@ -104,6 +105,28 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// Fragments are asked about one by one, before anybody joins them, for this host and for others.
+func TestQueueOfFragments(t *testing.T) {
+	n := newNet(t)
+	n.divert(t, nft.Selectors{In: pairs("10.1.0.1 10.1.0.2", "10.1.0.1 10.2.0.1", "fd01::1 fd01::2", "fd01::1 fd02::1")})
+	a, whole := newAnswer(t, n.mid, rules.Fragments), newAnswer(t, n.mid, rules.Queue)
+	for _, f := range families {
+		for _, to := range []string{f.mid, f.right} {
+			before, wholes := a.asked.Load(), whole.asked.Load()
+			say(t, n.left, net.JoinHostPort(to, "9"), strings.Repeat("x", 4000))
+			for until := time.Now().Add(5 * time.Second); a.asked.Load() < before+3 && time.Now().Before(until); {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if got := a.asked.Load() - before; got != 3 || a.last.Load().Hook != unix.NF_INET_PRE_ROUTING {
+				t.Errorf("to %s: asked about %d fragments, want 3; %+v", to, got, a.last.Load())
+			}
+			if got := whole.asked.Load(); got != wholes {
+				t.Errorf("to %s: asked about a whole packet too", to)
+			}
+		}
+	}
+}
+
 // What cannot be diverted, because its destination includes the interface, does not leave in clear unasked.
 func TestQueueOfWhatCannotBeDiverted(t *testing.T) {
 	nstest.Need(t, "nft")
@@ -119,7 +142,7 @@ func TestQueueOfWhatCannotBeDiverted(t *testing.T) {
 	if got := seen(); got != "packets 0" {
 		t.Errorf("nobody answers, left saw %s", got)
 	}
-	a := newAnswer(t, n.mid)
+	a := newAnswer(t, n.mid, rules.Queue)
 	for _, c := range []struct {
 		pass bool
 		want string

@@ -12,6 +12,7 @@ const (
 	protocolSet = "ipsec"
 	outChain    = "out"
 	inChain     = "in"
+	askChain    = "ask"
 )
 
 // baseChain is one row of the fixed part of the ruleset.
@@ -25,13 +26,19 @@ type baseChain struct {
 
 // baseChains are the same in both families but for what only IPv6 has.
 //
-// Priorities: enter comes before every check of the reverse path that a firewall may make (firewalld does at -290). divert
+// Priorities: fragments comes before connection tracking joins them (-400). enter comes before every check of the reverse path that a firewall may make (firewalld does at -290). divert
 // and output come after destination NAT (-100), for it is where the packet really goes that counts. input and forward come
 // after the usual firewall chains (0): what those drop nobody has to ask about. leave comes before source NAT (100).
-func baseChains(f family, c Config, ask exprs) []baseChain {
+func baseChains(f family, c Config, native bool) []baseChain {
 	forget := rule(marked(MarkMask), setMark(MarkMask, 0))
 	fromEnc := fromDevice(c.Device)
 	chains := []baseChain{
+		{"fragments", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, []exprs{
+			rule(f.isWhole(), accept()),
+			rule(fromEnc, accept()),
+			rule(f.isIPsecFragment(), accept()),
+			jump(inChain),
+		}},
 		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -350, []exprs{
 			forget,
 			rule(fromEnc, setMark(0, MarkReturn)),
@@ -60,12 +67,12 @@ func baseChains(f family, c Config, ask exprs) []baseChain {
 			jump(outChain),
 		}},
 		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
-			rule(marked(MarkDivert|MarkForward), toOther(c.Device), ask),
+			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Queue, native)),
 		}},
 	}
 	if f.size == 16 {
-		input, output := &chains[2], &chains[4]
-		input.insert(6, rule(fragmentOfIPsec(), accept()), rule(laterPieceOfUDP(), accept()), rule(neighbourDiscovery(), accept()))
+		input, output := &chains[3], &chains[5]
+		input.insert(6, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(), accept()))
 		output.insert(2, rule(neighbourDiscovery(), accept()))
 	}
 	return chains
@@ -76,7 +83,7 @@ func (b *baseChain) insert(at int, rules ...exprs) {
 }
 
 // addFixed appends to a transaction what makes a table anew. The chains in and out are there and empty.
-func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, ask exprs) {
+func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, native bool) {
 	tx.AddTable(t)
 	tx.DelTable(t)
 	tx.AddTable(t)
@@ -84,11 +91,17 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, ask expr
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
-	for _, name := range []string{outChain, inChain} {
+	for _, name := range []string{outChain, inChain, askChain} {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
+	for _, r := range []exprs{
+		rule(f.isWhole(), queue(c.Queue, native)),
+		queue(c.Fragments, native),
+	} {
+		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: askChain}, Exprs: r})
+	}
 	addInUDP(tx, t, f)
-	for _, b := range baseChains(f, c, ask) {
+	for _, b := range baseChains(f, c, native) {
 		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
 		for _, r := range b.rules {
 			tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})

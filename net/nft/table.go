@@ -19,8 +19,8 @@ import (
 type Config struct {
 	// Device is the name of the interface on whose other side kipsec is, enc0.
 	Device string
-	// Queue is the number of the NFQUEUE that clear packets are handed to.
-	Queue uint16
+	// Queue is the number of the NFQUEUE that clear packets are handed to, Fragments of that for their fragments.
+	Queue, Fragments uint16
 	// Selectors and Wide are what is picked from the first moment on, as in Table.Set.
 	Selectors Selectors
 	Wide      bool
@@ -77,7 +77,7 @@ func newChains(has features, cfg Config, table string) []*chain {
 	for _, f := range has.families {
 		all = append(all,
 			&chain{family: f, table: table, name: outChain, action: rule(setMark(0, MarkDivert), ret())},
-			&chain{family: f, table: table, name: inChain, action: queue(cfg.Queue, has.nativeQueue)})
+			&chain{family: f, table: table, name: inChain, action: jump(askChain)})
 	}
 	return all
 }
@@ -170,7 +170,7 @@ func (t *Table) makeAnew() error {
 // addTables makes the tables of the chains, with rules that pick everything.
 func (t *Table) addTables(tx *nftables.Conn, chains []*chain) {
 	for _, f := range t.has.families {
-		addFixed(tx, table(f, chains[0].table), f, t.config, queue(t.config.Queue, t.has.nativeQueue))
+		addFixed(tx, table(f, chains[0].table), f, t.config, t.has.nativeQueue)
 	}
 	for _, c := range chains {
 		c.begin(tx)

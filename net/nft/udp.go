@@ -87,19 +87,6 @@ func addInUDP(tx *nftables.Conn, t *nftables.Table, f family) {
 	add(fragment, is(expr.CmpOpEq, []byte{1}), drop) // a first piece that ends before it tells what it is
 }
 
-// laterPieceOfUDP matches IPv6 fragments of UDP but the first. They show no port, so ESP in UDP cannot be told from other
-// data in them; but without their first piece, which is judged, they never become a packet.
-func laterPieceOfUDP() exprs {
-	load := func(at, size uint32) exprs {
-		return exprs{&expr.Exthdr{Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Offset: at, Len: size, DestRegister: reg}}
-	}
-	return rule(
-		load(0, 1), is(expr.CmpOpEq, []byte{wire.ProtoUDP}),
-		load(2, 2), exprs{&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: []byte{0, 0}}},
-		is(expr.CmpOpNeq, []byte{0, 0}),
-	)
-}
-
 // renumber4 replaces the protocol in an IPv4 header. The word of the header's checksum that it is in has the TTL too.
 func renumber4() exprs {
 	return rule(ofIP(8, 2), exprs{
