@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"ipsec/key":     {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "net/wire"},
 	"ipsec/keysock": {"ipsec/key", "ipsec/pfkey"},
 	"ipsec/polstr":  {"ipsec/pfkey", "net/wire"},
+	"ipsec/netstat": {"ipsec/alg", "ipsec/key", "ipsec/pfkey", "ipsec/stats"},
 	"ipsec/setkey":  {"ipsec/alg", "ipsec/pfkey", "ipsec/polstr", "net/wire"},
 	"ipsec": {
 		"ipsec/ah", "ipsec/esp", "ipsec/ipcomp", "ipsec/knob", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "ipsec/stats",
@@ -52,7 +53,7 @@ var mayImport = map[string][]string{
 	"cmd/sysctl": {"kern/sysctl", "kern/run", "ipsec/knob", "ipsec/stats", "cmd/internal/..."},
 	"cmd/setkey": {"kern/run", "ipsec/setkey", "ipsec/pfkey", "ipsec/keysock", "cmd/internal/..."},
 	"cmd/kipsecd": {
-		"fs", "kern/...", "ipsec/setkey", "net/ns", "cmd/internal/...",
+		"fs", "kern/...", "ipsec/netstat", "ipsec/setkey", "net/ns", "cmd/internal/...",
 	},
 	"tests/chart":   {},
 	"tests/traffic": {},

@@ -57,6 +57,7 @@ type options struct {
 	scripts []string
 	sysctl  string
 	cleanup bool
+	stats   bool
 	version bool
 }
 
@@ -72,6 +73,7 @@ func parse(args []string) (*options, error) {
 	})
 	f.StringVar(&o.sysctl, "sysctl", "", "set the variables of `FILE`, lines name=value")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed kipsecd left behind, and end")
+	f.BoolVar(&o.stats, "stats", false, "print the counters of the running kipsecd, in netstat's words")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	f.Usage = func() { usage(f) }
 	f.SetOutput(io.Discard)
@@ -93,7 +95,7 @@ func parse(args []string) (*options, error) {
 
 func usage(f *flag.FlagSet) {
 	fmt.Fprintln(f.Output(), "usage: kipsecd [-netns NAME] [-name NAME] [-mount DIR] [-f FILE]... [-sysctl FILE]")
-	fmt.Fprintln(f.Output(), "       kipsecd [-netns NAME] [-name NAME] -cleanup")
+	fmt.Fprintln(f.Output(), "       kipsecd [-netns NAME] [-name NAME] -cleanup | -stats")
 	f.VisitAll(func(fl *flag.Flag) {
 		value, doc := flag.UnquoteUsage(fl)
 		fmt.Fprintf(f.Output(), "  -%-14s %s\n", strings.TrimSpace(fl.Name+" "+value), doc)
@@ -116,8 +118,11 @@ func command(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if o.cleanup {
+	switch {
+	case o.cleanup:
 		return o.clean(netns)
+	case o.stats:
+		return o.printStats(netns, out)
 	}
 	return o.serve(netns, out)
 }

@@ -30,26 +30,29 @@ const (
 	numFields
 )
 
-var fields = [numFields]struct{ name, doc string }{
-	OutTotal:      {"out_total", "requests from clients"},
-	OutBytes:      {"out_bytes", "bytes of requests from clients"},
-	OutInvLen:     {"out_invlen", "requests with an invalid length, or an extension with one"},
-	OutInvVer:     {"out_invver", "requests of another version than 2"},
-	OutInvMsgType: {"out_invmsgtype", "requests of a type that does not exist or that clients may not send"},
-	OutTooShort:   {"out_tooshort", "requests shorter than a header"},
-	OutNoMem:      {"out_nomem", "requests too long to be looked at"},
-	OutDupExt:     {"out_dupext", "requests with an extension twice"},
-	OutInvExtType: {"out_invexttype", "requests with an extension that is unknown or not allowed"},
-	OutInvSAType:  {"out_invsatype", "requests with an SA type that does not fit"},
-	OutInvAddr:    {"out_invaddr", "requests with addresses that do not fit"},
-	InTotal:       {"in_total", "messages to clients"},
-	InBytes:       {"in_bytes", "bytes of messages to clients"},
-	InNoMem:       {"in_nomem", "messages lost because a client read too slowly"},
-	SockErr:       {"sockerr", "errors of sockets"},
+var fields = [numFields]struct{ name, line, doc string }{
+	OutTotal:      {"out_total", "requests sent from userland", "requests from clients"},
+	OutBytes:      {"out_bytes", "bytes sent from userland", "bytes of requests from clients"},
+	OutInvLen:     {"out_invlen", "messages with invalid length field", "requests with an invalid length, or an extension with one"},
+	OutInvVer:     {"out_invver", "messages with invalid version field", "requests of another version than 2"},
+	OutInvMsgType: {"out_invmsgtype", "messages with invalid message type field", "requests of a type that does not exist or that clients may not send"},
+	OutTooShort:   {"out_tooshort", "messages too short", "requests shorter than a header"},
+	OutNoMem:      {"out_nomem", "messages with memory allocation failure", "requests too long to be looked at"},
+	OutDupExt:     {"out_dupext", "messages with duplicate extension", "requests with an extension twice"},
+	OutInvExtType: {"out_invexttype", "messages with invalid extension type", "requests with an extension that is unknown or not allowed"},
+	OutInvSAType:  {"out_invsatype", "messages with invalid sa type", "requests with an SA type that does not fit"},
+	OutInvAddr:    {"out_invaddr", "messages with invalid address extension", "requests with addresses that do not fit"},
+	InTotal:       {"in_total", "requests sent to userland", "messages to clients"},
+	InBytes:       {"in_bytes", "bytes sent to userland", "bytes of messages to clients"},
+	InNoMem:       {"in_nomem", "messages with memory allocation failure", "messages lost because a client read too slowly"},
+	SockErr:       {"sockerr", "socket errors", "errors of sockets"},
 }
 
 // String is the field's name in struct pfkeystat.
 func (f Field) String() string { return fields[f].name }
+
+// Line is what netstat(1) prints behind the number.
+func (f Field) Line() string { return fields[f].line }
 
 // Doc says in a line what the field counts.
 func (f Field) Doc() string { return fields[f].doc }

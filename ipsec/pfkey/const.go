@@ -1,5 +1,7 @@
 package pfkey
 
+import "strconv"
+
 // Version is PF_KEY_V2, the only protocol version (RFC 2367 §2.1).
 const Version = 2
 
@@ -35,6 +37,21 @@ const (
 	Migrate        Type = 24
 	MaxType             = Migrate
 )
+
+// typeNames are netstat's.
+var typeNames = [...]string{
+	"reserved", "getspi", "update", "add", "delete", "get", "acquire", "register", "expire", "flush", "dump",
+	"x_promisc", "x_pchange", "x_spdupdate", "x_spdadd", "x_spddelete", "x_spdget", "x_spdacquire", "x_spddump",
+	"x_spdflush", "x_spdsetidx", "x_spdexpire", "x_spddelete2", "x_nat_t_new_mapping", "x_migrate",
+}
+
+// String is the name of the type in lower case, without SADB_; of an unknown one its number.
+func (t Type) String() string {
+	if int(t) < len(typeNames) {
+		return typeNames[t]
+	}
+	return "#" + strconv.Itoa(int(t))
+}
 
 // SAType is the sadb_msg_satype byte: which protocol an SA belongs to.
 type SAType uint8

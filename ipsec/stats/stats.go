@@ -38,19 +38,20 @@ const (
 	numFields
 )
 
+// fields has the lines of netstat(1) for descriptions.
 var fields = [numFields]struct{ name, doc string }{
 	InSuccess:     {"in_success", "inbound packets processed successfully"},
 	InPolVio:      {"in_polvio", "inbound packets violated process security policy"},
 	InNoSA:        {"in_nosa", "inbound packets with no SA available"},
 	InInval:       {"in_inval", "invalid inbound packets"},
 	InNoMem:       {"in_nomem", "inbound packets failed due to insufficient memory"},
-	InBadSPI:      {"in_badspi", "inbound packets whose SA is not usable"},
+	InBadSPI:      {"in_badspi", "inbound packets failed getting SPI"},
 	InAHReplay:    {"in_ahreplay", "inbound packets failed on AH replay check"},
 	InESPReplay:   {"in_espreplay", "inbound packets failed on ESP replay check"},
-	InAHAuthSucc:  {"in_ahauthsucc", "inbound packets considered authentic by AH"},
-	InAHAuthFail:  {"in_ahauthfail", "inbound packets failed on AH authentication"},
-	InESPAuthSucc: {"in_espauthsucc", "inbound packets considered authentic by ESP"},
-	InESPAuthFail: {"in_espauthfail", "inbound packets failed on ESP authentication"},
+	InAHAuthSucc:  {"in_ahauthsucc", "inbound AH packets considered authentic"},
+	InAHAuthFail:  {"in_ahauthfail", "inbound AH packets failed on authentication"},
+	InESPAuthSucc: {"in_espauthsucc", "inbound ESP packets considered authentic"},
+	InESPAuthFail: {"in_espauthfail", "inbound ESP packets failed on authentication"},
 	OutSuccess:    {"out_success", "outbound packets processed successfully"},
 	OutPolVio:     {"out_polvio", "outbound packets violated process security policy"},
 	OutNoSA:       {"out_nosa", "outbound packets with no SA available"},
@@ -79,17 +80,20 @@ const (
 	numHistograms
 )
 
-var histograms = [numHistograms]struct{ name, doc string }{
-	InESPHist:   {"in_esphist", "inbound ESP packets by encryption algorithm"},
-	InAHHist:    {"in_ahhist", "inbound AH packets by integrity algorithm"},
-	InCompHist:  {"in_comphist", "inbound IPComp packets by compression algorithm"},
-	OutESPHist:  {"out_esphist", "outbound ESP packets by encryption algorithm"},
-	OutAHHist:   {"out_ahhist", "outbound AH packets by integrity algorithm"},
-	OutCompHist: {"out_comphist", "outbound IPComp packets by compression algorithm"},
+var histograms = [numHistograms]struct{ name, title, doc string }{
+	InESPHist:   {"in_esphist", "ESP input", "inbound ESP packets by encryption algorithm"},
+	InAHHist:    {"in_ahhist", "AH input", "inbound AH packets by integrity algorithm"},
+	InCompHist:  {"in_comphist", "IPComp input", "inbound IPComp packets by compression algorithm"},
+	OutESPHist:  {"out_esphist", "ESP output", "outbound ESP packets by encryption algorithm"},
+	OutAHHist:   {"out_ahhist", "AH output", "outbound AH packets by integrity algorithm"},
+	OutCompHist: {"out_comphist", "IPComp output", "outbound IPComp packets by compression algorithm"},
 }
 
 // String is the histogram's name in struct ipsecstat.
 func (h Histogram) String() string { return histograms[h].name }
+
+// Title is netstat's name of the histogram.
+func (h Histogram) Title() string { return histograms[h].title }
 
 // Doc says in a line what the histogram counts.
 func (h Histogram) Doc() string { return histograms[h].doc }

@@ -103,6 +103,11 @@ func Find() (Instance, error) {
 	if err != nil {
 		return Instance{}, err
 	}
+	return Serving(id)
+}
+
+// Serving returns the instance that serves a network namespace, or an error that wraps ErrNone.
+func Serving(id Netns) (Instance, error) {
 	for _, i := range List() {
 		if i.Netns == id {
 			return i, nil
