@@ -80,7 +80,7 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 		return false, e.drop(why, p, proto, sa, spi)
 	}
 	set := e.family(p.Version)
-	next, why := xf.input(e.Knobs, b, p.Header, p.ProtoOff, sa)
+	next, why := e.take(b, p, sa, xf, h)
 	if why == stats.AHAuthFail {
 		set.CountAlg(stats.InAHHist, uint8(sa.Auth)) // it ran, whatever came of it (KAME ah4_input)
 	}
@@ -111,6 +111,17 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	}
 	set.Count(stats.InSuccess)
 	return false, Verdict{}
+}
+
+// take runs the transform, or what is left of it if the packet was opened ahead.
+func (e *Engine) take(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA, xf *transform, h *history) (next uint8, why stats.Reason) {
+	switch {
+	case h.n > 0 || h.opening == nil || h.opening.SA == nil:
+		return xf.input(e.Knobs, b, p.Header, p.ProtoOff, sa)
+	case h.opening.SA != sa:
+		return 0, stats.BadState // another SA took its place meanwhile, and the packet is not what it was
+	}
+	return h.opening.Finish(b, p.ProtoOff)
 }
 
 // inboundSA finds the SA for the IPsec header that p describes. IPComp may do without one: then both answers are zero.

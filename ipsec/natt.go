@@ -64,17 +64,20 @@ func (e *Engine) InputUDP(b *mbuf.Buf) Verdict {
 	if e.off() {
 		return Verdict{Action: Drop}
 	}
-	var p wire.Packet
-	if !takeOutOfUDP(b, &p) {
-		p.Version = version(b.Bytes())
-		return e.drop(stats.InMalformed, &p, wire.ProtoESP, nil, 0)
+	if !takeOutOfUDP(b) {
+		return e.dropInUDP(b)
 	}
 	return e.input(b, &history{udp: true})
 }
 
+func (e *Engine) dropInUDP(b *mbuf.Buf) Verdict {
+	return e.drop(stats.InMalformed, &wire.Packet{Version: version(b.Bytes())}, wire.ProtoESP, nil, 0)
+}
+
 // takeOutOfUDP removes the UDP header; lengths and checksum of the IP header agree with the packet then.
-func takeOutOfUDP(b *mbuf.Buf, p *wire.Packet) bool {
-	if wire.Parse(b.Bytes(), p) != nil || p.Fragment || p.Len < p.Header+wire.UDPHeaderLen {
+func takeOutOfUDP(b *mbuf.Buf) bool {
+	var p wire.Packet
+	if wire.Parse(b.Bytes(), &p) != nil || p.Fragment || p.Len < p.Header+wire.UDPHeaderLen {
 		return false
 	}
 	length := int(wire.UDP(b.Bytes()[p.Header:]).Length())

@@ -3,6 +3,7 @@ package ipsec
 import (
 	"net/netip"
 
+	"kipsec/ipsec/esp"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -24,7 +25,9 @@ import (
 
 // Output decides about a packet that the namespace wants to send and protects it in place where policy says so.
 // Verdicts: Pass, Send, Drop, Split, Reassemble, Refuse.
-func (e *Engine) Output(b *mbuf.Buf) Verdict {
+func (e *Engine) Output(b *mbuf.Buf) Verdict { return e.output(b, nil) }
+
+func (e *Engine) output(b *mbuf.Buf, later *esp.Sealing) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
 	}
@@ -38,7 +41,7 @@ func (e *Engine) Output(b *mbuf.Buf) Verdict {
 	}
 	switch {
 	case action == Send:
-		return e.protect(b, &p, policy)
+		return e.protect(b, &p, policy, later)
 	case why == stats.OutIncomplete:
 		e.askForRequests(policy)
 	}
@@ -78,7 +81,7 @@ func (e *Engine) Protect(b *mbuf.Buf, policy *spd.Policy) Verdict {
 	if v, ok := e.parseOutput(b, &p); !ok {
 		return v
 	}
-	return e.protect(b, &p, policy)
+	return e.protect(b, &p, policy, nil)
 }
 
 func (e *Engine) parseOutput(b *mbuf.Buf, p *wire.Packet) (Verdict, bool) {
@@ -110,7 +113,7 @@ type step struct {
 // maxSteps bounds the requests of one policy; the SPD refuses more.
 const maxSteps = spd.MaxRequests
 
-func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy) Verdict {
+func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, later *esp.Sealing) Verdict {
 	var steps [maxSteps]step
 	n, verdict := e.plan(p, policy, &steps)
 	if n <= 0 {
@@ -121,7 +124,7 @@ func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy) Verdic
 		room.Policy = policy
 		return room
 	}
-	v := e.apply(b, p, steps[:n])
+	v := e.apply(b, p, steps[:n], later)
 	v.MTU = room.MTU
 	return v
 }
@@ -213,8 +216,9 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 	return room
 }
 
-// apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped.
-func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
+// apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped. If later is not nil, the
+// encryption of the last step may be left there.
+func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *esp.Sealing) Verdict {
 	inner := *p
 	verdict := Verdict{Action: Pass} // while the packet is as it was
 	for i := range steps {
@@ -226,7 +230,12 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 			verdict.Action = Send
 		}
 		e.identify(b.Bytes(), p, s.sa.Proto)
-		why := s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
+		why := stats.OK
+		if later != nil && i == len(steps)-1 && s.mayBeSealedLater(p) {
+			*later, why = esp.Prepare(b, p.Insert, p.NextOff, s.sa)
+		} else {
+			why = s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
+		}
 		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), now()) {
 			why = stats.OutLifetime
 		}
@@ -241,6 +250,9 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step) Verdict {
 		if s.sa.NAT != nil {
 			if why := putInUDP(b, p, s.sa.NAT); why != stats.OK {
 				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
+			}
+			if later != nil {
+				later.Moved(wire.UDPHeaderLen)
 			}
 		}
 		finish(b.Bytes(), p)

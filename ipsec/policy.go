@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"kipsec/ipsec/esp"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -72,6 +73,8 @@ type history struct {
 	layers [maxLayers]layer
 	n      int
 	udp    bool // the outermost layer came in UDP
+
+	opening *esp.Opening // of the outermost layer, if that was opened ahead
 }
 
 // inflated is how often IPComp has made the packet longer.

@@ -65,6 +65,7 @@ type Kernel struct {
 	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
 	undo   []func() error // what Shutdown does, last first
 	done   sync.WaitGroup // the loops
+	after  []func()       // what Shutdown does when they have ended
 	fail   chan error     // of loops that ended by themselves
 }
 
@@ -175,7 +176,7 @@ func (k *Kernel) attach() (err error) {
 		return err
 	}
 	k.atShutdown(sender.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU}
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU, workers: k.workers()}
 	if err := k.watchSizes(path); err != nil {
 		return err
 	}
@@ -215,6 +216,13 @@ func (k *Kernel) ask(cfg nfq.Config, handler nfq.Handler) error {
 	k.atShutdown(queue.Close)
 	k.loop(func() error { return queue.Run(handler) })
 	return nil
+}
+
+// workers starts the goroutines that help with cryptography, and ends them when all loops have ended.
+func (k *Kernel) workers() *workers {
+	w := startWorkers()
+	k.after = append(k.after, w.stop)
+	return w
 }
 
 // receive opens a raw socket and runs a loop on it. Without IPv6 in the kernel there is nothing to receive.
@@ -293,6 +301,10 @@ func (k *Kernel) Shutdown() error {
 		k.undo = k.undo[:last]
 	}
 	k.done.Wait()
+	for _, f := range k.after {
+		f()
+	}
+	k.after = nil
 	k.Log.Close()
 	return errors.Join(errs...)
 }

@@ -2,7 +2,9 @@ package kern
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"kipsec/ipsec"
 	"kipsec/net/frag"
@@ -24,6 +26,8 @@ type Path struct {
 	// MTU returns the largest packet in bytes that the way of clear packets to an address carries.
 	MTU func(dst netip.Addr) int
 
+	workers *workers // help with cryptography; nil: nobody does
+
 	mu sync.Mutex // held to write to Local: several wires deliver to it
 }
 
@@ -32,20 +36,17 @@ const batch = 128
 
 // Outbound carries what the stack sends to the wire, until Local is closed.
 func (p *Path) Outbound() error {
-	o := outbound{path: p, fragments: frag.New(frag.DefaultLimits)}
-	return each(p.Local, o.run)
+	return each(p.Local, newOutbound(p).run)
 }
 
 // Inbound carries what arrives on a wire to the stack, until the wire is closed.
 func (p *Path) Inbound(wire link.Link) error {
-	i := inbound{path: p, input: p.Engine.Input}
-	return each(wire, i.run)
+	return each(wire, newInbound(p, false).run)
 }
 
 // InboundUDP is Inbound for a wire that brings ESP in UDP.
 func (p *Path) InboundUDP(wire link.Link) error {
-	i := inbound{path: p, input: p.Engine.InputUDP}
-	return each(wire, i.run)
+	return each(wire, newInbound(p, true).run)
 }
 
 // each reads batches from a link until it is closed and hands them to run, which owns the buffers from then on.
@@ -76,18 +77,57 @@ type outbound struct {
 	fragments *frag.Reassembler // of packets that the stack hands over in fragments
 
 	// Of the batch in progress.
-	wire4, wire6 []*mbuf.Buf // finished packets
+	wire4, wire6 []*mbuf.Buf // finished packets, but for those in unsealed
 	local        []*mbuf.Buf // ICMP errors
+	unsealed     []unsealed
+	seal         *task         // for unsealed
+	lost         atomic.Bool   // some could not be sealed
+	current      ipsec.Sealing // of the packet in hand
+}
+
+// unsealed is a packet whose encryption is left to do before it leaves.
+type unsealed struct {
+	buf     *mbuf.Buf
+	sealing ipsec.Sealing
+	failed  bool
+}
+
+func newOutbound(p *Path) *outbound {
+	o := &outbound{path: p, fragments: frag.New(frag.DefaultLimits)}
+	o.seal = newTask(func(i int) {
+		u := &o.unsealed[i]
+		if !p.Engine.Seal(u.buf, &u.sealing) {
+			u.failed = true
+			o.lost.Store(true)
+		}
+	})
+	return o
 }
 
 func (o *outbound) run(bufs []*mbuf.Buf) {
-	o.wire4, o.wire6, o.local = o.wire4[:0], o.wire6[:0], o.local[:0]
+	o.wire4, o.wire6, o.local, o.unsealed = o.wire4[:0], o.wire6[:0], o.local[:0], o.unsealed[:0]
 	for _, b := range bufs {
-		o.carry(b, o.path.Engine.Output(b))
+		o.carry(b, o.path.Engine.OutputLater(b, &o.current))
+	}
+	o.path.workers.run(o.seal, len(o.unsealed))
+	if o.lost.Swap(false) {
+		o.forget()
 	}
 	o.transmit(4, o.wire4)
 	o.transmit(6, o.wire6)
 	o.path.deliver(o.local)
+}
+
+// forget takes the packets out of the batch that could not be sealed.
+func (o *outbound) forget() {
+	for _, u := range o.unsealed {
+		if !u.failed {
+			continue
+		}
+		is := func(b *mbuf.Buf) bool { return b == u.buf }
+		o.wire4, o.wire6 = slices.DeleteFunc(o.wire4, is), slices.DeleteFunc(o.wire6, is)
+		u.buf.Free()
+	}
 }
 
 func (o *outbound) transmit(version int, bufs []*mbuf.Buf) {
@@ -170,6 +210,13 @@ func (o *outbound) sendProtected(b *mbuf.Buf, mtu int) {
 func (o *outbound) send(b *mbuf.Buf, mtu int) {
 	if b.Len() <= mtu {
 		o.queue(b)
+		if o.current.Pending() {
+			o.unsealed = append(o.unsealed, unsealed{buf: b, sealing: o.current})
+		}
+		return
+	}
+	if !o.path.Engine.Seal(b, &o.current) {
+		b.Free()
 		return
 	}
 	if err := frag.Fragment(b, mtu, o.queue); err != nil {
@@ -215,15 +262,30 @@ func (p *Path) Reports(from link.Link) error {
 
 // inbound is the state of one goroutine that receives.
 type inbound struct {
-	path  *Path
-	input func(*mbuf.Buf) ipsec.Verdict
-	local []*mbuf.Buf
+	path *Path
+	udp  bool // what comes is ESP in UDP
+
+	// Of the batch in progress.
+	bufs     []*mbuf.Buf
+	openings [batch]ipsec.Opening
+	open     *task
+	local    []*mbuf.Buf
+}
+
+func newInbound(p *Path, udp bool) *inbound {
+	i := &inbound{path: p, udp: udp}
+	i.open = newTask(func(n int) { i.openings[n].Open(i.bufs[n]) })
+	return i
 }
 
 func (i *inbound) run(bufs []*mbuf.Buf) {
-	i.local = i.local[:0]
-	for _, b := range bufs {
-		if v := i.input(b); v.Action != ipsec.Deliver {
+	i.local, i.bufs = i.local[:0], bufs
+	for n, b := range bufs {
+		i.path.Engine.Ahead(b, i.udp, &i.openings[n])
+	}
+	i.path.workers.run(i.open, len(bufs))
+	for n, b := range bufs {
+		if v := i.path.Engine.InputAhead(b, &i.openings[n]); v.Action != ipsec.Deliver {
 			b.Free()
 			continue
 		}

@@ -3,6 +3,7 @@ package esp
 import (
 	"crypto/rand"
 
+	"kipsec/ipsec/alg"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
@@ -14,22 +15,39 @@ import (
 // the byte at nextOff, which named it, names ESP. The buffer needs Overhead's bytes around the packet. Lengths and
 // checksum of the IP header are the caller's to set. When the answer is not stats.OK, the packet is to be thrown away.
 func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
+	s, why := Prepare(b, insert, nextOff, sa)
+	if why == stats.OK && !s.Seal(b) {
+		why = stats.OutNoKey // the SA was deleted meanwhile
+	}
+	return why
+}
+
+// Sealing is a packet that has its ESP header, its number and its trailer, and is still in clear.
+type Sealing struct {
+	suite *alg.Suite
+	off   int // of the ESP header
+	seq   uint64
+}
+
+// Prepare is Output without the cryptography: Seal does that, perhaps on another core. Numbers are given out in the order of
+// the calls, so packets that are sealed at the same time leave in the right order all the same.
+func Prepare(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) (Sealing, stats.Reason) {
 	suite := sa.Suite
 	payload := b.Len() - insert
 	head := suite.HeaderLen()
 	pad := padding(payload, suite.Align())
 	tail := pad + trailer + suite.ICVLen()
 	if b.Len()+head+tail > maxPacket(b.Bytes()) {
-		return stats.TooBig
+		return Sealing{}, stats.TooBig
 	}
 	if b.Headroom() < head || b.Tailroom() < tail {
-		return stats.ESPNoRoom
+		return Sealing{}, stats.ESPNoRoom
 	}
 	var seq uint64
 	if suite.Numbered() {
 		var ok bool
 		if seq, ok = sa.NextSeq(); !ok {
-			return stats.SeqOverflow
+			return Sealing{}, stats.SeqOverflow
 		}
 	}
 
@@ -47,10 +65,20 @@ func Output(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) stats.Reason {
 	p[end] = uint8(pad)
 	p[end+1] = p[nextOff]
 	p[nextOff] = wire.ProtoESP
-	if !suite.Seal(h, seq) {
-		return stats.OutNoKey // the SA was deleted meanwhile
-	}
-	return stats.OK
+	return Sealing{suite: suite, off: insert, seq: seq}, stats.OK
+}
+
+// Pending says whether there is something to seal.
+func (s *Sealing) Pending() bool { return s.suite != nil }
+
+// Moved says that n bytes were put in front of the ESP header.
+func (s *Sealing) Moved(n int) { s.off += n }
+
+// Seal encrypts the packet, which ends where its ICV ends, and reports false when it must not be sent.
+func (s *Sealing) Seal(b *mbuf.Buf) bool {
+	suite := s.suite
+	s.suite = nil
+	return suite.Seal(b.Bytes()[s.off:], s.seq)
 }
 
 // fillPadding writes 1, 2, 3, … or what the SA's flags ask for (RFC 4303 §2.4, KAME esp_output).

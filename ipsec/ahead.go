@@ -1,0 +1,100 @@
+package ipsec
+
+import (
+	"kipsec/ipsec/esp"
+	"kipsec/ipsec/stats"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// Cryptography is most of what the engine does with a packet, and the only part that does not care for the order of packets.
+// So Output and Input come in pieces too: the pieces of a batch that need the order run one packet after the other, those
+// between them on as many cores as there are.
+//
+//	OutputLater   policy, SA, headers, sequence number      in order
+//	Seal          encryption                                on any core
+//
+//	Ahead         SA, window                                in order
+//	Open          ICV, decryption                           on any core
+//	InputAhead    window, what is inside, policy            in order
+
+// Sealing is what OutputLater leaves to do. The zero value is nothing.
+type Sealing struct{ rest esp.Sealing }
+
+// OutputLater is Output, with the encryption of the outermost layer left to Seal where that is possible.
+func (e *Engine) OutputLater(b *mbuf.Buf, s *Sealing) Verdict {
+	s.rest = esp.Sealing{}
+	return e.output(b, &s.rest)
+}
+
+// mayBeSealedLater says whether nothing that comes after the step looks at what it encrypts. Over IPv6, UDP has a checksum.
+func (s *step) mayBeSealedLater(p *wire.Packet) bool {
+	return s.sa.Proto == wire.ProtoESP && (s.sa.NAT == nil || p.Version == 4)
+}
+
+// Pending says whether Seal has something to do.
+func (s *Sealing) Pending() bool { return s.rest.Pending() }
+
+// Seal does what OutputLater left. It may be called from any goroutine. It reports false when the packet must not be sent,
+// because its SA is gone: the packet has been counted as dropped.
+func (e *Engine) Seal(b *mbuf.Buf, s *Sealing) bool {
+	if !s.rest.Pending() || s.rest.Seal(b) {
+		return true
+	}
+	var p wire.Packet
+	if wire.Parse(b.Bytes(), &p) != nil {
+		p.Version = version(b.Bytes())
+	}
+	e.drop(stats.OutNoKey, &p, p.Proto, nil, 0)
+	return false
+}
+
+// Opening is an arriving packet between Ahead and InputAhead. The zero value is one that is not opened ahead.
+type Opening struct {
+	layer     esp.Opening
+	udp       bool
+	malformed bool
+}
+
+// Ahead finds out whether a packet of ESP, or with udp of ESP in UDP, can be opened ahead. It drops and counts nothing:
+// whatever is wrong, InputAhead will say.
+func (e *Engine) Ahead(b *mbuf.Buf, udp bool, o *Opening) {
+	*o = Opening{udp: udp}
+	if e.off() {
+		return
+	}
+	if udp && !takeOutOfUDP(b) {
+		o.malformed = true
+		return
+	}
+	var p wire.Packet
+	if wire.Parse(b.Bytes(), &p) != nil || p.Proto != wire.ProtoESP || p.Fragment || p.Len < p.Header+wire.ESPHeaderLen {
+		return
+	}
+	sa, why := e.inboundSA(b.Bytes(), &p, wire.ESP(b.Bytes()[p.Header:]).SPI())
+	if why != stats.OK {
+		return
+	}
+	b.TrimBack(b.Len() - p.Len)
+	if layer, why := esp.Begin(b, p.Header, sa); why == stats.OK {
+		o.layer = layer
+	}
+}
+
+// Pending says whether Open has something to do.
+func (o *Opening) Pending() bool { return o.layer.SA != nil }
+
+// Open decrypts the packet. It may be called from any goroutine.
+func (o *Opening) Open(b *mbuf.Buf) {
+	if o.Pending() {
+		o.layer.Open(b)
+	}
+}
+
+// InputAhead is Input, or InputUDP, for a packet that Ahead has seen and Open has opened. It keeps nothing of o.
+func (e *Engine) InputAhead(b *mbuf.Buf, o *Opening) Verdict {
+	if o.malformed {
+		return e.dropInUDP(b)
+	}
+	return e.input(b, &history{udp: o.udp, opening: &o.layer})
+}
