@@ -65,6 +65,7 @@ var foreign = map[string][]string{
 	"bazil.org/fuse":               {"fs"},
 	"github.com/google/nftables":   {"net/nft"},
 	"github.com/vishvananda/netns": {"net/ns", "net/nft"},
+	"golang.org/x/term":            {"cmd/setkey"},
 }
 
 func TestImports(t *testing.T) {

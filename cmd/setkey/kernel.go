@@ -74,6 +74,16 @@ func exchangeOver(k kernel) setkey.Exchange {
 	}
 }
 
+// withoutPolicies finds no policy: none of kipsecd holds for one interface alone.
+func withoutPolicies(exchange setkey.Exchange) setkey.Exchange {
+	return func(m *pfkey.Message, reply func(*pfkey.Message) error) error {
+		if m.Type != pfkey.SPDDump {
+			return exchange(m, reply)
+		}
+		return reply(&pfkey.Message{Type: m.Type, PID: m.PID, Errno: syscall.ENOENT})
+	}
+}
+
 // lost says what happened to the kernel.
 func lost(err error) error {
 	switch {
@@ -85,10 +95,10 @@ func lost(err error) error {
 	return err
 }
 
-// watch prints every message until the kernel hangs up.
-func watch(k kernel, out io.Writer, hex bool) error {
-	pid := uint32(os.Getpid())
-	if err := k.Send(&pfkey.Message{Type: pfkey.Promisc, SAType: 1, PID: pid}); err != nil {
+// watch prints every message until the kernel hangs up. Of what the kernel tells everybody it prints the copy for
+// promiscuous sockets.
+func watch(k kernel, out io.Writer, o setkey.TraceOptions) error {
+	if err := k.Send(&pfkey.Message{Type: pfkey.Promisc, SAType: 1, PID: uint32(os.Getpid())}); err != nil {
 		return lost(err)
 	}
 	for {
@@ -96,17 +106,13 @@ func watch(k kernel, out io.Writer, hex bool) error {
 		if err != nil {
 			return lost(err)
 		}
+		if m.Type != pfkey.Promisc {
+			continue
+		}
 		if m.Errno != 0 {
 			return fmt.Errorf("promiscuous mode: %w", m.Errno)
 		}
-		if m.Type != pfkey.Promisc || m.Payload == nil {
-			continue
-		}
-		inner, err := pfkey.Parse(m.Payload)
-		if err != nil {
-			continue
-		}
-		if err := setkey.PrintMessage(out, inner, time.Now(), setkey.TraceOptions{Fields: true, Hex: hex}); err != nil {
+		if err := setkey.PrintMessage(out, m, time.Now(), o); err != nil {
 			return err
 		}
 	}

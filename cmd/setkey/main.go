@@ -1,6 +1,7 @@
 // Command setkey manipulates the security associations and policies of the kipsecd that serves the network
-// namespace it runs in, as setkey(8) does those of a BSD kernel. It parses options, opens the PF_KEY socket
-// and puts errors where each mode has them; the language and the output are package ipsec/setkey's.
+// namespace it runs in, as setkey(8) does those of a BSD kernel. It parses options, opens the PF_KEY socket,
+// reads lines from terminals and puts errors where each mode has them; the language and the output are package
+// ipsec/setkey's.
 //
 // Unlike its ancestors it exits with a status other than 0 after any error, the kernel's answers included.
 package main
@@ -11,29 +12,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
+
+	"golang.org/x/term"
 
 	"kipsec/ipsec/setkey"
 )
-
-const usageText = `usage: setkey [-v] [-H] [-n] [-p] [-k NAME] -c | -f FILE
-       setkey [-v] [-H] [-a] [-p] [-k NAME] -D [-P]
-       setkey [-v] [-H] [-k NAME] -F [-P]
-       setkey [-H] [-k NAME] -x
-
-  -c       read commands from standard input
-  -f FILE  read commands from FILE; - is standard input
-  -D       dump the associations; with -P the policies
-  -F       flush the associations; with -P the policies
-  -x       print every PF_KEY message until interrupted
-  -a       show dead associations too
-  -p       show the ports of associations and tunnels
-  -n       parse only, send nothing
-  -v       print every message sent and received; keys are among it
-  -H       print every message sent and received in hex
-  -k NAME  the kipsecd of that name ($KIPSEC), not the one of this network namespace
-  -V       print the version
-  -h       print this text
-`
 
 // streams are what the program reads and writes.
 type streams struct {
@@ -53,16 +37,16 @@ func start(args []string, std streams, connect func(name string) (kernel, error)
 	o, err := parseOptions(args)
 	switch {
 	case err != nil:
-		fmt.Fprintf(std.err, "setkey: %v\n%s", err, usageText)
+		fmt.Fprintf(std.err, "setkey: %v\n%s", err, usage())
 		return 1
 	case o.mode == 'h':
-		fmt.Fprint(std.out, usageText)
+		fmt.Fprint(std.out, usage())
 		return 0
 	case o.mode == 'V':
 		fmt.Fprintln(std.out, "setkey (kipsec)", version)
 		return 0
 	case o.mode == 0:
-		fmt.Fprint(std.out, usageText)
+		fmt.Fprint(std.out, usage())
 		return 1
 	}
 	if err := o.execute(std, connect); err != nil {
@@ -78,6 +62,9 @@ func start(args []string, std streams, connect func(name string) (kernel, error)
 var errReported = errors.New("reported")
 
 func (o *options) execute(std streams, connect func(string) (kernel, error)) error {
+	if o.mode == 's' {
+		return o.printStored(std)
+	}
 	script, name, err := o.script(std)
 	if err != nil {
 		return err
@@ -91,41 +78,79 @@ func (o *options) execute(std streams, connect func(string) (kernel, error)) err
 		}
 		defer k.Close()
 		if o.mode == 'x' {
-			return watch(k, std.out, o.hex)
+			return watch(k, std.out, setkey.TraceOptions{Fields: true, Hex: o.hex, Epoch: o.watches > 1})
 		}
 		exchange = exchangeOver(k)
+	}
+	if o.ifnet && !o.global {
+		exchange = withoutPolicies(exchange)
 	}
 	if o.verbose || o.hex {
 		exchange = setkey.Trace(std.out, exchange, setkey.TraceOptions{Fields: o.verbose, Hex: o.hex})
 	}
-	err = setkey.Run(script, name, exchange, setkey.Options{
+	run := func(r io.Reader, exit func()) error { return o.run(r, name, exchange, std, exit) }
+	if o.mode == 'c' && isTerminal(std.in) && isTerminal(std.out) {
+		return converse(std.in.(*os.File), std.out, run)
+	}
+	if o.mode == 'D' && o.forever {
+		return o.repeat(std, run)
+	}
+	return run(script, nil)
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// run carries out a script and reports its errors; if there were any, its error is errReported.
+func (o *options) run(script io.Reader, name string, exchange setkey.Exchange, std streams, exit func()) error {
+	var malformed *setkey.Error
+	err := setkey.Run(script, name, exchange, setkey.Options{
 		Out:       std.out,
 		Resume:    o.mode == 'c',
 		ParseOnly: exchange == nil,
-		Print:     setkey.PrintOptions{Ports: o.ports, Dead: o.dead},
-		Report:    func(e *setkey.Error) { o.report(std, e) },
+		Short:     o.forever,
+		Print:     o.print,
+		Exit:      exit,
+		Report: func(e *setkey.Error) {
+			o.report(std, e)
+			if !e.Kernel && !e.Warning {
+				malformed = e
+			}
+		},
 	})
+	if malformed != nil && o.mode == 'f' {
+		fmt.Fprintf(std.err, "setkey: %s,%d: parse failed\n", malformed.File, malformed.Line)
+	}
 	if bad := (*setkey.Error)(nil); errors.As(err, &bad) {
 		return errReported
 	}
 	return err
 }
 
+// repeat dumps once a second until something fails.
+func (o *options) repeat(std streams, run func(io.Reader, func()) error) error {
+	if !o.policies {
+		if _, err := io.WriteString(std.out, setkey.ShortHeader); err != nil {
+			return err
+		}
+	}
+	for {
+		if err := run(strings.NewReader(o.command()), nil); err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+	}
+}
+
 // script is what -c and -f read; -D and -F are scripts of one command.
 func (o *options) script(std streams) (r io.ReadCloser, name string, err error) {
 	switch {
-	case o.mode == 'x':
-		return io.NopCloser(strings.NewReader("")), "", nil
-	case o.mode == 'D' && o.policies:
-		return io.NopCloser(strings.NewReader("spddump;")), "", nil
-	case o.mode == 'D':
-		return io.NopCloser(strings.NewReader("dump;")), "", nil
-	case o.mode == 'F' && o.policies:
-		return io.NopCloser(strings.NewReader("spdflush;")), "", nil
-	case o.mode == 'F':
-		return io.NopCloser(strings.NewReader("flush;")), "", nil
 	case o.mode == 'c':
 		return io.NopCloser(std.in), "", nil
+	case o.mode != 'f':
+		return io.NopCloser(strings.NewReader(o.command())), "", nil
 	case o.file == "-":
 		return io.NopCloser(std.in), "stdin", nil
 	}
@@ -133,15 +158,55 @@ func (o *options) script(std streams) (r io.ReadCloser, name string, err error) 
 	return f, o.file, err
 }
 
-// report prints one error or warning: for -f with file and line on standard error, otherwise as the answer
-// on standard output, as setkey always did.
+// command is what -D and -F stand for.
+func (o *options) command() string {
+	switch {
+	case o.mode == 'D' && o.policies:
+		return "spddump;"
+	case o.mode == 'D':
+		return "dump;"
+	case o.mode == 'F' && o.policies:
+		return "spdflush;"
+	case o.mode == 'F':
+		return "flush;"
+	}
+	return ""
+}
+
+// report prints one error or warning where setkey always did: for -f with file and line on standard error,
+// otherwise as the answer on standard output. Its detail goes to standard error.
 func (o *options) report(std streams, e *setkey.Error) {
+	if e.Detail != "" {
+		fmt.Fprintln(std.err, e.Detail)
+	}
 	switch {
 	case o.mode == 'f':
-		fmt.Fprintf(std.err, "setkey: %v\n", e)
+		fmt.Fprintf(std.err, "setkey: %s,%d: %s\n", e.File, e.Line, e.Text())
 	case e.Kernel:
 		fmt.Fprintf(std.out, "%s.\n", e.Text())
 	default:
 		fmt.Fprintln(std.out, e.Text())
 	}
+}
+
+// maxStored bounds a file of stored messages in bytes.
+const maxStored = 1 << 30
+
+// printStored prints files of messages.
+func (o *options) printStored(std streams) error {
+	for _, name := range o.stored {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxStored))
+		f.Close()
+		if err != nil {
+			return err
+		}
+		if err := setkey.PrintStored(std.out, data, time.Now(), o.print); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }

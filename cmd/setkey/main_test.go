@@ -84,12 +84,12 @@ func TestExitStatus(t *testing.T) {
 		{"-c", "flush;", ok, 0, "", "", 1},
 		{"-c", get + "flush;", noEntry, 1, "No entry.\nNo entry.\n", "", 2},
 		{"-c", "foo; flush;", ok, 1, "syntax error at `foo'\n", "", 1},
-		{"-c", "flush", ok, 1, "syntax error: the last command has no `;'\n", "", 0},
-		{"-f -", get + "foo; flush;", noEntry, 1, "", "setkey: stdin,1: No entry\nsetkey: stdin,2: syntax error at `foo'\n", 1},
-		{"-f " + file, "", noEntry, 1, "", "setkey: " + file + ",2: No entry\nsetkey: " + file + ",3: syntax error at `foo'\n", 1},
-		{"-f" + file, "", ok, 1, "", "setkey: " + file + ",3: syntax error at `foo'\n", 0},
+		{"-c", "flush", ok, 1, "syntax error\n", "the last command has no `;'\n", 0},
+		{"-f -", get + "foo; flush;", noEntry, 1, "", "setkey: stdin,1: No entry\nsetkey: stdin,2: syntax error at `foo'\nsetkey: stdin,2: parse failed\n", 1},
+		{"-f " + file, "", noEntry, 1, "", "setkey: " + file + ",2: No entry\nsetkey: " + file + ",3: syntax error at `foo'\nsetkey: " + file + ",3: parse failed\n", 1},
+		{"-f" + file, "", ok, 1, "", "setkey: " + file + ",3: syntax error at `foo'\nsetkey: " + file + ",3: parse failed\n", 0},
 		{"-nf -", "flush; spdflush;", ok, 0, "", "", 0},
-		{"-n -c", "flush; spdflush", ok, 1, "syntax error: the last command has no `;'\n", "", 0},
+		{"-n -c", "flush; spdflush", ok, 1, "syntax error\n", "the last command has no `;'\n", 0},
 		{"-D", "", noEntry, 0, "No SAD entries.\n", "", 1},
 		{"-DP", "", noEntry, 0, "No SPD entries.\n", "", 1},
 		{"-PD", "", noEntry, 0, "No SPD entries.\n", "", 1},
@@ -98,12 +98,23 @@ func TestExitStatus(t *testing.T) {
 		{"-FP", "", perm, 1, "Operation not permitted.\n", "", 1},
 		{"-F", "", func(*pfkey.Message) []*pfkey.Message { return nil }, 1, "", "setkey: kipsecd has hung up\n", 1},
 		{"-c -D", "", noEntry, 0, "No SAD entries.\n", "", 1},
-		{"", "", ok, 1, usageText, "", 0},
-		{"-h", "", ok, 0, usageText, "", 0},
-		{"-q", "", ok, 1, "", "setkey: unknown option -q\n" + usageText, 0},
-		{"-f", "", ok, 1, "", "setkey: option -f needs an argument\n" + usageText, 0},
-		{"-D x", "", ok, 1, "", "setkey: unexpected argument \"x\"\n" + usageText, 0},
-		{"-D -- x", "", ok, 1, "", "setkey: unexpected argument \"x\"\n" + usageText, 0},
+		{"", "", ok, 1, usage(), "", 0},
+		{"-h", "", ok, 0, usage(), "", 0},
+		{"-q", "", ok, 1, "", "setkey: unknown option -q\n" + usage(), 0},
+		{"-f", "", ok, 1, "", "setkey: option -f needs an argument\n" + usage(), 0},
+		{"-D x", "", ok, 1, "", "setkey: unexpected argument \"x\"\n" + usage(), 0},
+		{"-K", "", ok, 1, "", "setkey: option -K needs an argument\n" + usage(), 0},
+		{"-k -r -D", "", noEntry, 0, "No SAD entries.\n", "", 1},
+		{"-DPg", "", noEntry, 0, "No SPD entries.\n", "", 1},
+		{"-DPt", "", entries, 0, "No SPD entries.\n", "", 0},
+		{"-V", "", ok, 0, "setkey (kipsec) unknown\n", "", 0},
+		{"-c", "add 10.0.0.1 10.0.0.2 esp 703 -E aes-cbc \"\"; flush;", ok, 1, "Invalid key length at `aes-cbc'\n", "0 128 256\n", 1},
+		{"-f -", "add 10.0.0.1 10.0.0.2 esp 703 -E aes-cbc \"\"; flush;", ok, 1, "",
+			"0 128 256\nsetkey: stdin,1: Invalid key length at `aes-cbc'\nsetkey: stdin,1: parse failed\n", 0},
+		{"-c", "spdadd ::1 ::2 any -P ipsec esp/transport//use;", ok, 1, "Invalid argument\n", "libipsec: syntax error while parsing \"ipsec\"\n", 0},
+		{"-c", "flush; @", ok, 1, "Syntax error at `@'\n", "", 1},
+		{"-c", "get ::1 ::2 esp 300 -m any;", ok, 0, "WARNING: mode is obsolete\nno SA extension.\n", "", 1},
+		{"-D -- x", "", ok, 1, "", "setkey: unexpected argument \"x\"\n" + usage(), 0},
 		{"-f /nonexistent/x", "", ok, 1, "", "setkey: open /nonexistent/x: no such file or directory\n", 0},
 	}
 	for _, tt := range tests {
@@ -154,10 +165,10 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestWhichKernel checks the names that -k and $KIPSEC ask for.
+// TestWhichKernel checks the names that -K and $KIPSEC ask for.
 func TestWhichKernel(t *testing.T) {
 	for _, tt := range []struct{ env, args, want string }{
-		{"", "-D", ""}, {"left", "-D", "left"}, {"left", "-k right -D", "right"}, {"", "-Dkright", "right"},
+		{"", "-D", ""}, {"left", "-D", "left"}, {"left", "-K right -D", "right"}, {"", "-DKright", "right"},
 	} {
 		t.Setenv("KIPSEC", tt.env)
 		asked := "none"

@@ -140,23 +140,23 @@ func (p *parser) request(dir pfkey.Dir) (r pfkey.Request, err error) {
 		}
 	}
 	if r.Proto == 0 {
-		return r, fmt.Errorf("%w: %s", ErrProtocol, w)
+		return r, refuse(ErrProtocol, "%s", w)
 	}
 	if !p.take('/') {
-		return r, fmt.Errorf("%w: %s", ErrTooFew, w)
+		return r, refuse(ErrTooFew, "%s", w)
 	}
 	m := p.word("/")
 	mode, ok := word(modes[:], m)
 	switch {
 	case m == "":
-		return r, fmt.Errorf("%w: %s/", ErrTooFew, w)
+		return r, refuse(ErrTooFew, "%s/", w)
 	case ok && pfkey.Mode(mode) != pfkey.ModeAny:
 		r.Mode = pfkey.Mode(mode)
 	default:
 		if _, isLevel := word(levels[:], m); isLevel {
-			return r, fmt.Errorf("%w: %s/%s", ErrTooFew, w, m)
+			return r, refuse(ErrTooFew, "%s/%s", w, m)
 		}
-		return r, fmt.Errorf("%w: %s", ErrMode, m)
+		return r, refuse(ErrMode, "%s", m)
 	}
 	var addrs string
 	if p.take('/') {
@@ -194,11 +194,11 @@ func (p *parser) endpoints(r *pfkey.Request, dir pfkey.Dir, s string) error {
 	switch {
 	case s == "", s == "me-any" && dir == pfkey.DirOut, s == "any-me" && dir == pfkey.DirIn:
 		if r.Mode == pfkey.ModeTunnel {
-			return fmt.Errorf("%w: a tunnel needs both ends", ErrAddress)
+			return refuse(ErrAddress, "a tunnel needs both ends")
 		}
 		return nil
 	case s == "me-any", s == "any-me":
-		return fmt.Errorf("%w: %s in this direction", ErrAddress, s)
+		return refuse(ErrAddress, "%s in this direction", s)
 	}
 	for i := range len(s) { // a scope may have a hyphen too
 		if s[i] != '-' {
@@ -212,7 +212,7 @@ func (p *parser) endpoints(r *pfkey.Request, dir pfkey.Dir, s string) error {
 	}
 	a, b, ok := strings.Cut(s, "-")
 	if !ok || strings.Contains(b, "-") {
-		return fmt.Errorf("%w: %s", ErrAddress, s)
+		return refuse(ErrAddress, "%s", s)
 	}
 	src, err := endpoint(a, p.lookup)
 	if err != nil {
@@ -227,7 +227,7 @@ func (p *parser) endpoints(r *pfkey.Request, dir pfkey.Dir, s string) error {
 
 func pair(r *pfkey.Request, src, dst netip.AddrPort) error {
 	if src.Addr().Is4() != dst.Addr().Is4() {
-		return fmt.Errorf("%w: %s and %s", ErrFamily, src.Addr(), dst.Addr())
+		return refuse(ErrFamily, "%s and %s", src.Addr(), dst.Addr())
 	}
 	r.Src, r.Dst = src, dst
 	return nil
@@ -235,28 +235,27 @@ func pair(r *pfkey.Request, src, dst netip.AddrPort) error {
 
 // endpoint = (address | name) ["[" port "]"]
 func endpoint(s string, lookup Lookup) (netip.AddrPort, error) {
-	bad := fmt.Errorf("%w: %s", ErrAddress, s)
 	host, rest, hasPort := strings.Cut(s, "[")
 	var port uint64
 	if hasPort {
 		digits, after, ok := strings.Cut(rest, "]")
 		n, err := strconv.ParseUint(digits, 10, 16)
 		if !ok || after != "" || digits != "any" && (!isDecimal(digits) || err != nil) {
-			return netip.AddrPort{}, bad
+			return netip.AddrPort{}, refuse(ErrAddress, "%s", s)
 		}
 		port = n
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		if lookup == nil || !isName(host) {
-			return netip.AddrPort{}, bad
+			return netip.AddrPort{}, refuse(ErrAddress, "%s", s)
 		}
 		found, err := lookup(host)
 		if err != nil {
 			return netip.AddrPort{}, fmt.Errorf("%s: %w", host, err)
 		}
 		if len(found) == 0 {
-			return netip.AddrPort{}, bad
+			return netip.AddrPort{}, refuse(ErrAddress, "%s", s)
 		}
 		addr = found[0]
 	}
@@ -282,13 +281,13 @@ func (p *parser) level(r *pfkey.Request) error {
 	kind, id, numbered := strings.Cut(w, ":")
 	n, ok := word(levels[:], kind)
 	if !ok || numbered && pfkey.Level(n) != pfkey.LevelUnique {
-		return fmt.Errorf("%w: %s", ErrLevel, w)
+		return refuse(ErrLevel, "%s", w)
 	}
 	r.Level = pfkey.Level(n)
 	if numbered {
 		n, err := strconv.ParseUint(id, 10, 32)
 		if err != nil || !isDecimal(id) || n > pfkey.ManualReqIDMax {
-			return fmt.Errorf("%w: %s (ids are 0 to %d)", ErrLevel, w, pfkey.ManualReqIDMax)
+			return refuse(ErrLevel, "%s (ids are 0 to %d)", w, pfkey.ManualReqIDMax)
 		}
 		r.ReqID = uint32(n)
 	}

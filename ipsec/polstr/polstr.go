@@ -28,7 +28,24 @@ type Error string
 // Error implements error.
 func (e Error) Error() string { return string(e) }
 
-// Errors that Parse wraps, adding the words that are wrong.
+// Refused is what Parse returns: an Error with the words that are wrong.
+type Refused struct {
+	Err    Error
+	Detail string
+}
+
+// Error is the text of the error with the words.
+func (r *Refused) Error() string { return string(r.Err) + ": " + r.Detail }
+
+// Unwrap returns the Error.
+func (r *Refused) Unwrap() error { return r.Err }
+
+// refuse makes a Refused.
+func refuse(e Error, format string, args ...any) error {
+	return &Refused{e, fmt.Sprintf(format, args...)}
+}
+
+// Errors of Parse.
 const (
 	ErrSyntax        Error = "Invalid argument"
 	ErrAddress       Error = "Invalid address specification"
@@ -47,7 +64,8 @@ type Lookup func(name string) ([]netip.Addr, error)
 // Parse reads a policy string. Names of hosts go through lookup; when it is nil, only addresses in
 // numbers are accepted. Scopes (fe80::1%eth0) are accepted and dropped, since a policy cannot hold them.
 // A direction alone is a policy of type discard: that is how a policy to delete is named.
-// The ID is zero, and the Priority is PriorityDefault unless the string has one.
+// The ID is zero, and the Priority is PriorityDefault unless the string has one. The error is a *Refused, an Error,
+// or one of lookup's with the name in front.
 func Parse(s string, lookup Lookup) (*pfkey.Policy, error) {
 	p := &parser{s: s, lookup: lookup}
 	policy := &pfkey.Policy{Priority: PriorityDefault}
@@ -94,4 +112,4 @@ func name(table []string, n uint8) string {
 func ModeName(m pfkey.Mode) string { return name(modes[:], uint8(m)) }
 
 // syntax is an error at a word that cannot stand where it stands.
-func syntax(w string) error { return fmt.Errorf("%w: syntax error while parsing \"%s\"", ErrSyntax, w) }
+func syntax(w string) error { return refuse(ErrSyntax, "syntax error while parsing \"%s\"", w) }

@@ -143,7 +143,7 @@ func (p *parser) key(of token, optional bool) ([]byte, error) {
 	case optional && (t.kind != word || t.text[0] == '-'):
 		return nil, nil
 	default:
-		return nil, fail(of, errNoKey)
+		return nil, explain(of, errSyntax, keyMissing)
 	}
 	p.peeked = false
 	return key, nil
@@ -156,8 +156,6 @@ func badKey(of token, bits, minBits, maxBits int, err error) error {
 		return fail(of, errWeakKey)
 	case !errors.Is(err, alg.ErrKeyLength):
 		return fail(of, err)
-	case minBits == maxBits:
-		return fail(of, fmt.Errorf("%w (%d bits, not %d)", errKeyLength, bits, minBits))
 	}
-	return fail(of, fmt.Errorf("%w (%d bits, not of %d to %d)", errKeyLength, bits, minBits, maxBits))
+	return explain(of, errKeyLength, fmt.Sprint(bits, minBits, maxBits))
 }

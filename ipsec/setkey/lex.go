@@ -85,11 +85,11 @@ func (l *lexer) token() (token, error) {
 		}
 	default:
 		l.fatal = true
-		return t, &Error{Line: l.line, Near: printable(c), Err: errSyntax}
+		return t, &Error{Line: l.line, Near: printable(c), Err: errLexical}
 	}
 	if err == io.EOF { // no closing quote
 		l.fatal = true
-		return t, &Error{Line: t.line, Near: t.near(), Err: errSyntax}
+		return t, fail(t, errLexical)
 	}
 	l.last = t.kind
 	return t, err
@@ -185,7 +185,7 @@ func (l *lexer) policy() (token, error) {
 	}
 	if err == io.EOF {
 		l.last = endOfFile
-		return t, &Error{Line: l.line, Err: errUnfinished}
+		return t, fail(token{endOfFile, "", l.line}, errSyntax)
 	}
 	l.last = ';'
 	t.text = strings.TrimSpace(s.String())

@@ -173,12 +173,14 @@ const (
 	protoMH     = 135 // mobility header
 )
 
-// upperNames are the names of upper-layer protocols; the first one of a number is printed, all are read. The file
-// /etc/protocols, which not every machine has, adds to what is read.
-var upperNames = [...]struct {
+type upperName struct {
 	number uint8
 	name   string
-}{
+}
+
+// upperNames are the names of upper-layer protocols; the first one of a number is printed, all are read. The file
+// /etc/protocols, which not every machine has, adds to what is read.
+var upperNames = [...]upperName{
 	{pfkey.ProtoAny, "reserved"}, // NetBSD's /etc/protocols
 	{0, "ip"}, {0, "hopopt"},
 	{protoICMP, "icmp"}, {2, "igmp"},
@@ -220,10 +222,10 @@ func upperNumber(name string) (uint8, bool) {
 	return 0, false
 }
 
-// upperName is NetBSD's form: 6(tcp), 255(reserved), or the bare number.
-func upperName(n uint8) string {
+// formatUpper is NetBSD's form: 6(tcp), 255(reserved), or the bare number.
+func formatUpper(n uint8, numeric bool) string {
 	for _, u := range upperNames {
-		if u.number == n {
+		if u.number == n && !numeric {
 			return fmt.Sprintf("%d(%s)", n, u.name)
 		}
 	}

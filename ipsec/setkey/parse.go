@@ -17,33 +17,6 @@ type command struct {
 	exit     bool // read no further
 }
 
-// verb is a word that begins a command; parse reads the rest of it, without the semicolon.
-type verb struct {
-	word  string
-	typ   pfkey.Type
-	parse func(p *parser, t pfkey.Type) ([]*pfkey.Message, error)
-}
-
-// verbs has the commands, with KAME's names of the tokens.
-var verbs = [...]verb{
-	{"add", pfkey.Add, (*parser).association},           // ADD
-	{"update", pfkey.Update, (*parser).association},     // UPDATE
-	{"getspi", pfkey.GetSPI, (*parser).association},     // GETSPI
-	{"get", pfkey.Get, (*parser).association},           // GET
-	{"delete", pfkey.Delete, (*parser).association},     // DELETE
-	{"deleteall", pfkey.Delete, (*parser).deleteAll},    // DELETEALL
-	{"flush", pfkey.Flush, (*parser).whole},             // FLUSH
-	{"dump", pfkey.Dump, (*parser).whole},               // DUMP
-	{"spdadd", pfkey.SPDAdd, (*parser).policy},          // SPDADD
-	{"spdupdate", pfkey.SPDUpdate, (*parser).policy},    // SPDUPDATE
-	{"spddelete", pfkey.SPDDelete, (*parser).policy},    // SPDDELETE
-	{"spddump", pfkey.SPDDump, (*parser).wholePolicies}, // SPDDUMP
-	{"spdflush", pfkey.SPDFlush, (*parser).wholePolicies},
-	{"exit", 0, nil}, // EXIT
-	{"quit", 0, nil},
-	{"bye", 0, nil},
-}
-
 // parser reads a script by recursive descent with one token of lookahead, and none after a semicolon.
 type parser struct {
 	lexer
@@ -112,14 +85,6 @@ func (p *parser) skip() error {
 	return nil
 }
 
-// fail is the error of a token that cannot stand where it stands.
-func fail(t token, err error) error {
-	if t.kind == endOfFile && err == errSyntax {
-		err = errUnfinished
-	}
-	return &Error{Line: t.line, Near: t.near(), Err: err}
-}
-
 // command reads a command with its semicolon. The error is io.EOF at the end of the script, an *Error, or
 // that of the reader.
 func (p *parser) command() (*command, error) {
@@ -151,7 +116,7 @@ func (p *parser) command() (*command, error) {
 	}
 	if first && (t.text == "conn" || t.text == "config" || t.text == "version") {
 		p.fatal = true
-		return nil, fail(t, errStrongswan)
+		return nil, explain(t, errSyntax, strongswan)
 	}
 	return nil, fail(t, errSyntax)
 }

@@ -2,6 +2,7 @@ package setkey
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
@@ -16,6 +17,8 @@ import (
 type PrintOptions struct {
 	Ports bool // write ports next to the addresses of SAs and tunnels (setkey -p)
 	Dead  bool // print dead SAs also (setkey -a)
+
+	Numeric bool // write no names of protocols (setkey -N)
 }
 
 // PrintSA writes the answer to a DUMP or GET as setkey -D does, with its keys. now is what ages are counted
@@ -80,6 +83,7 @@ func formatSA(b *bytes.Buffer, m *pfkey.Message, now time.Time, o PrintOptions) 
 	if m.Current != nil {
 		formatLifetimes(b, m, now)
 	}
+	formatContext(b, m.SecurityContext)
 	fmt.Fprintf(b, "\tsadb_seq=%d pid=%d refcnt=%d\n", m.Seq, m.PID, m.Reserved)
 }
 
@@ -92,15 +96,30 @@ func formatLifetimes(b *bytes.Buffer, m *pfkey.Message, now time.Time) {
 	if soft == nil {
 		soft = &none
 	}
-	var age uint64
-	if n := uint64(now.Unix()); cur.AddTime != 0 && n > cur.AddTime {
-		age = n - cur.AddTime
-	}
 	fmt.Fprintf(b, "\tcreated: %s\tcurrent: %s\n", stamp(cur.AddTime), stamp(uint64(now.Unix())))
-	fmt.Fprintf(b, "\tdiff: %d(s)\thard: %d(s)\tsoft: %d(s)\n", age, hard.AddTime, soft.AddTime)
+	fmt.Fprintf(b, "\tdiff: %d(s)\thard: %d(s)\tsoft: %d(s)\n", age(cur, now), hard.AddTime, soft.AddTime)
 	fmt.Fprintf(b, "\tlast: %s\thard: %d(s)\tsoft: %d(s)\n", stamp(cur.UseTime), hard.UseTime, soft.UseTime)
 	fmt.Fprintf(b, "\tcurrent: %d(bytes)\thard: %d(bytes)\tsoft: %d(bytes)\n", cur.Bytes, hard.Bytes, soft.Bytes)
 	fmt.Fprintf(b, "\tallocated: %d\thard: %d\tsoft: %d\n", cur.Allocations, hard.Allocations, soft.Allocations)
+}
+
+// formatContext writes the label of a security module, Linux's sadb_x_sec_ctx.
+func formatContext(b *bytes.Buffer, c *pfkey.Opaque) {
+	if c == nil || len(c.Data) < 4 {
+		return
+	}
+	label := c.Data[4:]
+	label = label[:min(len(label), int(binary.NativeEndian.Uint16(c.Data[2:])))]
+	fmt.Fprintf(b, "\tsecurity context doi: %d\n\tsecurity context algorithm: %d\n\tsecurity context length: %d\n"+
+		"\tsecurity context: %s\n", c.Data[1], c.Data[0], len(label), bytes.TrimRight(label, "\x00"))
+}
+
+// age is how long ago an SA was added, in seconds.
+func age(cur *pfkey.Lifetime, now time.Time) uint64 {
+	if n := uint64(now.Unix()); cur.AddTime != 0 && n > cur.AddTime {
+		return n - cur.AddTime
+	}
+	return 0
 }
 
 // stamp is ctime(3) without the weekday, 20 columns; never is blank.
@@ -141,7 +160,7 @@ func formatPolicy(b *bytes.Buffer, m *pfkey.Message, o PrintOptions) {
 	if m.Src != nil && m.Dst != nil {
 		proto := m.Src.Proto
 		ports := proto != protoICMP && proto != protoICMPv6 && proto != protoMH && proto != protoGRE
-		fmt.Fprintf(b, "%s %s %s%s\n", selectorEnd(m.Src, ports), selectorEnd(m.Dst, ports), upperName(proto),
+		fmt.Fprintf(b, "%s %s %s%s\n", selectorEnd(m.Src, ports), selectorEnd(m.Dst, ports), formatUpper(proto, o.Numeric),
 			upperDetail(proto, m.Src.Addr.Port(), m.Dst.Addr.Port()))
 	} else {
 		b.WriteString("(no selector, probably per-socket policy) \n")
@@ -156,6 +175,7 @@ func formatPolicy(b *bytes.Buffer, m *pfkey.Message, o PrintOptions) {
 	if m.Hard != nil {
 		fmt.Fprintf(b, "\tlifetime: %d(s) validtime: %d(s)\n", m.Hard.AddTime, m.Hard.UseTime)
 	}
+	formatContext(b, m.SecurityContext)
 	fmt.Fprintf(b, "\tspid=%d seq=%d pid=%d\n\trefcnt=%d\n", m.Policy.ID, m.Seq, m.PID, m.Reserved)
 }
 

@@ -9,9 +9,6 @@ import (
 	"kipsec/ipsec/pfkey"
 )
 
-// maxReplay is the widest window that PF_KEY can say, in bytes of bitmap with eight packets each (FreeBSD).
-const maxReplay = (math.MaxUint32 - 32) / 8
-
 // natTraversal is the encapsulation of ESP in UDP (RFC 3948) and its port.
 const (
 	udpEncapESP = 2
@@ -69,7 +66,7 @@ func (p *parser) association(t pfkey.Type) ([]*pfkey.Message, error) {
 			break
 		}
 		p.peeked = false
-		if err := p.extension(a, o); err != nil {
+		if err := p.option(a, o); err != nil {
 			return nil, err
 		}
 		if o.text == "-m" && (t == pfkey.Get || t == pfkey.Delete) {
@@ -142,70 +139,6 @@ func parseSPI(t token) (uint32, error) {
 		return 0, fail(t, errSPIBig)
 	}
 	return uint32(n), err
-}
-
-// padding has the words after -f (F_EXT); off are the bits that a word clears. esn is our own word for FreeBSD's flag.
-var padding = map[string]struct{ on, off pfkey.Flags }{
-	"random-pad":   {on: pfkey.FlagPRand},
-	"seq-pad":      {},
-	"zero-pad":     {on: pfkey.FlagPZero},
-	"nocyclic-seq": {off: pfkey.FlagCycSeq},
-	"esn":          {on: pfkey.FlagESN},
-}
-
-// extension reads one option, whose word o was read already.
-func (p *parser) extension(a *association, o token) (err error) {
-	var n uint64
-	switch o.text {
-	case "-m": // F_MODE
-		t, err := p.expect(word)
-		if err != nil {
-			return err
-		}
-		switch t.text {
-		case "any":
-			a.mode = pfkey.ModeAny
-		case "transport":
-			a.mode = pfkey.ModeTransport
-		case "tunnel":
-			a.mode = pfkey.ModeTunnel
-		default:
-			return fail(t, errSyntax)
-		}
-	case "-u": // F_REQID
-		n, err = p.decimal(math.MaxUint32)
-		a.reqID = uint32(n)
-	case "-r": // F_REPLAY
-		if a.proto.flags&pfkey.FlagOld != 0 {
-			return fail(o, errOldReplay)
-		}
-		if a.replay, err = p.decimal(math.MaxUint64); err == nil && a.replay > maxReplay {
-			return fail(o, errReplay)
-		}
-	case "-f": // F_EXT
-		t, err := p.expect(word)
-		if err != nil {
-			return err
-		}
-		f, ok := padding[t.text]
-		if !ok {
-			return fail(t, errFlag)
-		}
-		a.flags = a.flags&^f.off | f.on
-	case "-lh": // F_LIFETIME_HARD
-		a.hard.AddTime, err = p.decimal(math.MaxUint64)
-	case "-ls": // F_LIFETIME_SOFT
-		a.soft.AddTime, err = p.decimal(math.MaxUint64)
-	case "-bh": // F_LIFEBYTE_HARD
-		a.hard.Bytes, err = p.decimal(math.MaxUint64)
-	case "-bs": // F_LIFEBYTE_SOFT
-		a.soft.Bytes, err = p.decimal(math.MaxUint64)
-	case "-ctx", "-esp_frag": // SECURITY_CTX, F_ESPFRAG
-		return fail(o, errUnsupported)
-	default:
-		return fail(o, errSyntax)
-	}
-	return err
 }
 
 // Orders in which the extensions stand (setkey of ipsec-tools).

@@ -34,110 +34,11 @@ type Options struct {
 	Report    func(*Error) // called with each error and each warning as it happens; may be nil
 	Resume    bool         // go on with the next command after one that does not parse (setkey -c)
 	ParseOnly bool         // send nothing (setkey -n); then the Exchange may be nil
+	Short     bool         // print dumped SAs in one line (setkey -l)
 	Print     PrintOptions
+	Exit      func()        // called when the script says exit, quit or bye; may be nil
 	Lookup    polstr.Lookup // finds addresses of hosts; nil asks the system's resolver
 }
-
-// Error is what is wrong with one command of a script.
-type Error struct {
-	File    string // as Run was told
-	Line    int    // from 1: that of the word that is wrong; that on which the command begins when Kernel
-	Near    string // the word that is wrong, or ""; never a key
-	Kernel  bool   // the key engine's answer; otherwise nothing was sent for this command
-	Warning bool   // the command was carried out
-	Err     error
-}
-
-// Text is the error without file and line.
-func (e *Error) Text() string {
-	if e.Near == "" {
-		return e.Err.Error()
-	}
-	return fmt.Sprintf("%v at `%s'", e.Err, e.Near)
-}
-
-// Error is file, line and text: "FILE,3: syntax error at `foo'".
-func (e *Error) Error() string { return fmt.Sprintf("%s,%d: %s", e.File, e.Line, e.Text()) }
-
-// Unwrap returns what is wrong; for answers of the kernel that is an Answer.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Answer is the error of a reply.
-type Answer struct {
-	Type  pfkey.Type
-	Errno syscall.Errno
-}
-
-// Error is the text that setkey(8) has for the error.
-func (a Answer) Error() string {
-	if a.Errno == syscall.ENOENT {
-		switch a.Type {
-		case pfkey.Dump:
-			return "No SAD entries"
-		case pfkey.SPDDump:
-			return "No SPD entries"
-		}
-		return "No entry"
-	}
-	if text, ok := errnoTexts[a.Errno]; ok {
-		return text
-	}
-	return a.Errno.Error()
-}
-
-// Unwrap returns the errno.
-func (a Answer) Unwrap() error { return a.Errno }
-
-// errnoTexts has strerror(3)'s words where Go's differ.
-var errnoTexts = map[syscall.Errno]string{
-	syscall.EPERM:           "Operation not permitted",
-	syscall.ESRCH:           "No such process",
-	syscall.EACCES:          "Permission denied",
-	syscall.EBUSY:           "Device or resource busy",
-	syscall.EEXIST:          "File exists",
-	syscall.EINVAL:          "Invalid argument",
-	syscall.ENOMEM:          "Cannot allocate memory",
-	syscall.EMSGSIZE:        "Message too long",
-	syscall.EPROTONOSUPPORT: "Protocol not supported",
-	syscall.EOPNOTSUPP:      "Operation not supported",
-	syscall.ENOBUFS:         "No buffer space available",
-	syscall.EAFNOSUPPORT:    "Address family not supported by protocol",
-}
-
-// errorText is what parsing has to say; the texts are those of setkey(8) and libipsec.
-type errorText string
-
-func (e errorText) Error() string { return string(e) }
-
-const (
-	errSyntax      errorText = "syntax error"
-	errUnfinished  errorText = "syntax error: the last command has no `;'"
-	errTooLong     errorText = "word too long"
-	errStrongswan  errorText = "syntax error: this looks like strongSwan's ipsec.conf, not like a script for setkey,"
-	errSPI         errorText = "invalid SPI"
-	errSPIBig      errorText = "SPI too big"
-	errNumber      errorText = "number too big"
-	errPrefix      errorText = "Invalid prefix length"
-	errFamily      errorText = "Family mismatch"
-	errNoName      errorText = "Name or service not known"
-	errHostFamily  errorText = "Address family for hostname not supported"
-	errService     errorText = "Servname not supported for ai_socktype"
-	errMultiple    errorText = "multiple address specified"
-	errUpper       errorText = "invalid upper layer protocol"
-	errUpperSpec   errorText = "invalid an upper layer protocol spec"
-	errAlgorithm   errorText = "unsupported algorithm"
-	errMismatch    errorText = "algorithm mismatched"
-	errKeyLength   errorText = "Invalid key length"
-	errWeakKey     errorText = "weak key"
-	errOldReplay   errorText = "replay prevention cannot be used with ah/esp-old"
-	errReplay      errorText = "replay window is too large"
-	errUnsupported errorText = "Not supported"
-	errFlag        errorText = "invalid flag"
-	errNoKey       errorText = "syntax error: a key in hex or in quotes is missing"
-
-	warnObsolete errorText = "WARNING: obsolete algorithm"
-	warnMode     errorText = "WARNING: mode is obsolete"
-)
 
 // Run reads a script and carries out each command as soon as its semicolon is read. name is the script's
 // name in errors.
@@ -159,6 +60,9 @@ func Run(r io.Reader, name string, exchange Exchange, opts Options) error {
 	p.warn = func(line int, text error) { s.report(&Error{Line: line, Warning: true, Err: text}) }
 	for {
 		c, err := p.command()
+		if err == nil && c.exit && opts.Exit != nil {
+			opts.Exit()
+		}
 		if err == io.EOF || err == nil && c.exit {
 			return s.first
 		}
@@ -210,7 +114,7 @@ func (s *session) do(c *command) error {
 	}
 	for _, m := range c.messages {
 		m.PID = uint32(os.Getpid())
-		err := s.exchange(m, func(r *pfkey.Message) error { return s.reply(m.Type, r) })
+		err := s.exchange(m, func(r *pfkey.Message) error { return s.reply(c.line, m, r) })
 		if answer := (Answer{}); errors.As(err, &answer) {
 			if err := s.out.Flush(); err != nil {
 				return err
@@ -223,8 +127,9 @@ func (s *session) do(c *command) error {
 	return s.out.Flush()
 }
 
-// reply prints an answer, or returns its error.
-func (s *session) reply(t pfkey.Type, m *pfkey.Message) error {
+// reply prints an answer to a request, or returns its error.
+func (s *session) reply(line int, request, m *pfkey.Message) error {
+	t := request.Type
 	if m.Errno != 0 {
 		a := Answer{t, m.Errno}
 		if m.Errno == syscall.ENOENT && (t == pfkey.Dump || t == pfkey.SPDDump) {
@@ -234,7 +139,16 @@ func (s *session) reply(t pfkey.Type, m *pfkey.Message) error {
 		return a
 	}
 	switch t {
-	case pfkey.Dump, pfkey.Get:
+	case pfkey.SPDAdd, pfkey.SPDUpdate:
+		if m.Policy != nil && m.Policy.Priority != request.Policy.Priority {
+			s.report(&Error{Line: line, Warning: true, Err: warnPriority})
+		}
+	case pfkey.Dump:
+		if s.opts.Short {
+			return PrintShort(s.out, m, time.Now(), s.opts.Print)
+		}
+		return PrintSA(s.out, m, time.Now(), s.opts.Print)
+	case pfkey.Get:
 		return PrintSA(s.out, m, time.Now(), s.opts.Print)
 	case pfkey.SPDDump, pfkey.SPDGet:
 		return PrintPolicy(s.out, m, s.opts.Print)

@@ -2,6 +2,7 @@ package setkey
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -79,7 +80,7 @@ func (p *parser) policyString() (*pfkey.Policy, error) {
 	}
 	switch {
 	case t.kind == word && t.text == "-ctx": // SECURITY_CTX
-		return nil, fail(t, errUnsupported)
+		return nil, p.context(t)
 	case t.kind != word || t.text != "-P":
 		return nil, fail(t, errSyntax)
 	}
@@ -88,6 +89,9 @@ func (p *parser) policyString() (*pfkey.Policy, error) {
 		return nil, err
 	}
 	policy, err := polstr.Parse(s.text, p.lookup)
+	if refused := (*polstr.Refused)(nil); errors.As(err, &refused) {
+		return nil, &Error{Line: s.line, Err: refused.Err, Detail: "libipsec: " + refused.Detail}
+	}
 	if err != nil {
 		return nil, &Error{Line: s.line, Err: err}
 	}

@@ -13,6 +13,8 @@ import (
 type TraceOptions struct {
 	Fields bool // the fields, extension by extension (setkey -v); keys are among them
 	Hex    bool // the bytes (setkey -H)
+	Epoch  bool // the time as seconds since 1970 (setkey -xx)
+	NoTime bool // no time
 }
 
 // Trace returns an Exchange that writes each message sent and received to w and is otherwise like exchange.
@@ -35,18 +37,30 @@ func Trace(w io.Writer, exchange Exchange, o TraceOptions) Exchange {
 }
 
 // PrintMessage writes a message with the time, in the form of libipsec's kdebug_sadb: lengths in 64-bit words,
-// except of a policy's requests (bytes).
+// except of a policy's requests (bytes). Of an X_PROMISC message the fields are those of the message in it; without one
+// it has none.
 func PrintMessage(w io.Writer, m *pfkey.Message, now time.Time, o TraceOptions) error {
 	msg := m.AppendTo(nil)
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s \n", now.Format("15:04:05.000000"))
+	switch {
+	case o.NoTime:
+	case o.Epoch:
+		fmt.Fprintf(&b, "%d.%06d \n", now.Unix(), now.Nanosecond()/1000)
+	default:
+		fmt.Fprintf(&b, "%s \n", now.Format("15:04:05.000000"))
+	}
 	if o.Hex {
 		hexDump(&b, msg)
 	}
-	if o.Fields {
-		b.Write(pfkey.AppendText(nil, msg, true))
+	if m.Type == pfkey.Promisc {
+		msg = m.Payload
 	}
-	b.WriteByte('\n')
+	if len(msg) > 0 {
+		if o.Fields {
+			b.Write(pfkey.AppendText(nil, msg, true))
+		}
+		b.WriteByte('\n')
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
