@@ -24,11 +24,14 @@ var (
 	_ fusefs.NodeFsyncer     = (*file)(nil)
 )
 
-// Attr describes the file. The size is that of the text at this moment, and the kernel must not keep it.
+// Attr describes the file. The size is that of the text at this moment, and the kernel must not keep it. For a binary value,
+// which may be long to compute, it is 0, as for files of /proc.
 func (f *file) Attr(_ context.Context, a *fuse.Attr) error {
 	a.Inode = inode(f.node.Name())
 	a.Mode = f.node.Mode()
-	a.Size = uint64(len(f.node.Text()))
+	if !sysctl.IsBinary(f.node) {
+		a.Size = uint64(len(f.node.Text()))
+	}
 	a.Blocks = (a.Size + 511) / 512
 	a.Uid, a.Gid = f.fsys.uid, f.fsys.gid
 	a.Valid = 0

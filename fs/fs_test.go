@@ -51,6 +51,7 @@ func newKnobs(t testing.TB) *knobs {
 		sysctl.NewInt(sysctl.Spec{Name: "net.key.spi_minval", Default: 256, Doc: "least SPI"}),
 		sysctl.NewFunc("net.key.long", "a long document", func() string { return long }),
 		sysctl.NewFunc("net.key.secret", "for root", func() string { return "secret" }).RootOnly(),
+		sysctl.NewFunc("net.key.bytes", "no text", func() string { return "\x00\x02ab" }).Binary(),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +126,8 @@ func TestReading(t *testing.T) {
 		{script: "read v < net/key/spi_minval; echo $v", out: "256\n"},
 		{script: "grep -r . net/inet/ipsec | sed 's/drops:[0-9]*$/drops:N/'",
 			out: "net/inet/ipsec/dfbit:0\nnet/inet/ipsec/ecn:0\nnet/inet/ipsec/debug:0\nnet/inet/ipsec/stats/drops:N\n"},
-		{script: "find net/inet6 net/key -printf '%y %m %p\\n'", out: "d 555 net/inet6\nd 555 net/inet6/ipsec6\nf 644 net/inet6/ipsec6/debug\nd 555 net/key\nf 644 net/key/spi_minval\nf 444 net/key/long\nf 400 net/key/secret\n"},
-		{script: "find . -empty", out: "./net/inet/ipsec/stats/empty\n"},
+		{script: "find net/inet6 net/key -printf '%y %m %p\\n'", out: "d 555 net/inet6\nd 555 net/inet6/ipsec6\nf 644 net/inet6/ipsec6/debug\nd 555 net/key\nf 644 net/key/spi_minval\nf 444 net/key/long\nf 400 net/key/secret\nf 444 net/key/bytes\n"},
+		{script: "find . -empty", out: "./net/inet/ipsec/stats/empty\n./net/key/bytes\n"},
 		{script: "ls -ln net/key/spi_minval | cut -d' ' -f1-5", out: fmt.Sprintf("-rw-r--r-- 1 %d %d 4\n", os.Getuid(), os.Getgid())},
 		{script: "ls -U net/inet/ipsec", out: "dfbit\necn\ndebug\nstats\n"},
 		{script: "stat -c '%n %a %s %b' net/inet/ipsec net/key/spi_minval net/key/secret", out: "net/inet/ipsec 555 0 0\nnet/key/spi_minval 644 4 1\nnet/key/secret 400 7 1\n"},
@@ -136,6 +137,9 @@ func TestReading(t *testing.T) {
 		{script: "busybox cat net/key/long | cksum", out: cksum(t)},
 		{script: "dd if=net/key/long bs=4M status=none | cksum", out: cksum(t)},
 		{script: "cp net/key/long /proc/self/fd/1 | cksum", out: cksum(t)},
+		{script: "cat net/key/bytes | od -An -tx1", out: " 00 02 61 62\n"},
+		{script: "cp net/key/bytes /proc/self/fd/1 | od -An -tx1", out: " 00 02 61 62\n"},
+		{script: "stat -c '%a %s' net/key/bytes", out: "444 0\n"},
 		{script: "cat net/inet/ipsec/nothing", err: "No such file or directory", fails: true},
 		{script: "cat net/inet/ipsec", err: "Is a directory", fails: true},
 		{script: "getfattr -d " + dfbit},

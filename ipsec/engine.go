@@ -37,8 +37,9 @@ type Config struct {
 	SPD   *spd.Table
 	SADB  *sadb.DB
 	Knobs *knob.Set
-	Keyer Keyer        // nil: nobody is asked for keys
-	Log   *klog.Logger // nil: silent
+	Keyer Keyer             // nil: nobody is asked for keys
+	Log   *klog.Logger      // nil: silent
+	Trace func(line string) // takes what net.key.debug asks for; nil: silent
 
 	// PathMTU returns the largest packet in bytes that the way to an address carries, by its routes and links. It must not
 	// know what Tell told. nil means 1,500 everywhere.

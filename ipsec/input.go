@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -203,8 +204,12 @@ func (e *Engine) judge(p *wire.Packet, b []byte, h *history) (*spd.Policy, stats
 
 // judgeBy asks one policy.
 func (e *Engine) judgeBy(policy *spd.Policy, h *history) stats.Reason {
-	if policy.Type == pfkey.PolicyNone ||
-		policy.Type == pfkey.PolicyIPsec && !policy.Incomplete() && e.satisfies(policy, h) {
+	ok := policy.Type == pfkey.PolicyNone ||
+		policy.Type == pfkey.PolicyIPsec && !policy.Incomplete() && e.satisfies(policy, h)
+	if e.Knobs.Tracing(knob.IPsecDump) {
+		e.traceCheck(policy, h, ok)
+	}
+	if ok {
 		return stats.OK
 	}
 	return stats.InPolicy

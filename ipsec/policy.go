@@ -11,6 +11,14 @@ import (
 // lookup finds the policy for a packet: the first that matches. A fragment shows no ports, so for it the first policy
 // that could match the whole packet decides: a fragment never slips past a policy with ports (RFC 4301 §7.4).
 func (e *Engine) lookup(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
+	policy := e.find(dir, p)
+	if e.Knobs.TracingPackets() {
+		e.traceLookup(dir, p, policy)
+	}
+	return policy
+}
+
+func (e *Engine) find(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
 	if p.Fragment {
 		return e.SPD.Overlaps(dir, &p.Flow)
 	}

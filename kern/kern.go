@@ -56,7 +56,8 @@ type Kernel struct {
 	SPD    *spd.Table
 	Engine *ipsec.Engine
 	Key    *key.Engine
-	Log    *klog.Logger
+	Log    *klog.Logger // gated by net.inet.ipsec.debug
+	Trace  *klog.Logger // gated by net.key.debug
 
 	keepalive *ipsec.Keepalive
 	natEnds   chan struct{} // wakes followEnds
@@ -74,6 +75,8 @@ type Kernel struct {
 func New() (*Kernel, error) {
 	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), natEnds: make(chan struct{}, 1), fail: make(chan error, 16)}
 	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
+	k.Trace = klog.New("kipsecd", func() bool { return k.Knobs.Key.Debug.Load() != 0 })
+	trace := func(line string) { k.Trace.Printf(syslog.LOG_DEBUG, "%s", line) }
 	number := func(v *sysctl.Int) func() uint32 { return func() uint32 { return uint32(max(v.Load(), 0)) } }
 	keys := &k.Knobs.Key
 	k.SADB = sadb.New(sadb.Config{
@@ -84,15 +87,19 @@ func New() (*Kernel, error) {
 		OnSuperseded:   func(sa *sadb.SA) { k.Key.Superseded(sa) },
 		OnNATEnds:      k.natEndsChanged,
 	})
-	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log})
+	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log, Trace: trace})
 	k.Key = key.New(key.Config{
 		SADB: k.SADB, SPD: k.SPD,
 		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
 		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
 		Refused: func(text string) { k.Log.Printf(syslog.LOG_ERR, "%s", text) },
+		Tracing: k.Knobs.Tracing, Trace: trace,
 	})
 	k.Engine.Keyer = asker{k.Key}
 	if err := k.Engine.AddTo(k.Tree); err != nil {
+		return nil, err
+	}
+	if err := k.addDumps(); err != nil {
 		return nil, err
 	}
 	if err := k.addKeyStats(); err != nil {
@@ -306,5 +313,6 @@ func (k *Kernel) Shutdown() error {
 	}
 	k.after = nil
 	k.Log.Close()
+	k.Trace.Close()
 	return errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"kipsec/ipsec/key"
+	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/setkey"
 	"kipsec/kern/sysctl"
@@ -73,6 +74,14 @@ func (m *memory) SendWait(b []byte) error {
 
 // maxAnswers bounds what a script at start may ask to be told.
 const maxAnswers = 1 << 16
+
+// addDumps puts the dumps of SADB and SPD into the tree.
+func (k *Kernel) addDumps() error {
+	return k.Tree.Add(knob.Dumps(
+		func() string { return string(k.Key.AppendSAs(nil)) },
+		func() string { return string(k.Key.AppendPolicies(nil)) },
+	)...)
+}
 
 // addKeyStats puts the counters of PF_KEY into the tree.
 func (k *Kernel) addKeyStats() error {

@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"ipsec/ipcomp":  {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/stats", "net/mbuf", "net/wire"},
 	"ipsec/ah":      {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/stats", "net/mbuf", "net/wire"},
 	"ipsec/knob":    {"kern/sysctl"},
-	"ipsec/key":     {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "net/wire"},
+	"ipsec/key":     {"ipsec/alg", "ipsec/knob", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "net/wire"},
 	"ipsec/keysock": {"ipsec/key", "ipsec/pfkey"},
 	"ipsec/polstr":  {"ipsec/pfkey", "net/wire"},
 	"ipsec/netstat": {"ipsec/alg", "ipsec/key", "ipsec/pfkey", "ipsec/stats"},

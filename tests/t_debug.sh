@@ -41,6 +41,18 @@ printf 'add 10.1.0.1 10.1.0.2 esp-old 0x1005 -m transport -E aes-cbc "0123456789
 if [ ! -S /dev/log ]; then
 	wait_for 2 grep -q "esp_cbc_mature: algorithm incompatible with esp-old" "$work/right.log" || fail "no line: $(cat "$work/right.log")"
 fi
+
+step "net.key.debug traces messages and packets"
+lacks "while it is 0" "$work/right.log" "key_parse"
+at right "$BIN/sysctl" -q -w net.inet.ipsec.debug=0 net.key.debug=0x77
+printf 'add 10.1.0.1 10.1.0.2 esp 0x1006 -m transport -E aes-gcm-16 %s;\n' "$key_gcm" | setkey right
+at right ping -c 1 -W 1 10.1.0.1 >/dev/null 2>&1 || :
+if [ ! -S /dev/log ]; then
+	for line in "debug: key_parse: SADB_ADD errno=0 satype=3" "key_sendup: sadb_msg{ version=2 type=3 errno=0 satype=3" "key= not shown" \
+		"key_mature: SA(SPI=4102 src=10.1.0.1 dst=10.1.0.2) auth=0 (0 bits) encrypt=20 (160 bits)" "ipsec4_getpolicybyaddr: dir=2 src=10.1.0.2"; do
+		wait_for 2 grep -qF "$line" "$work/right.log" || fail "no line $line: $(tail -n 20 "$work/right.log")"
+	done
+fi
 lacks "the log" "$work/right.log" "20212223"
 lacks "the log" "$work/right.log" "00010203"
 stop right

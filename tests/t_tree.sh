@@ -109,6 +109,19 @@ tar cf "$work/tree.tar" net && equal tar "$(tar xOf "$work/tree.tar" $v)" 1
 [ -s $v ] || fail "the file looks empty"
 equal "find all" "$(find . -type f ! -readable | wc -l)" 0
 
+step "the dumps are PF_KEY messages, with keys for root alone"
+equal "an empty SADB" "$(wc -c <net/key/dumpsa)" 0
+{ transport_keys 10.1.0.1 10.1.0.2; require 10.1.0.1 10.1.0.2; } | setkey left
+equal "SAs in dumpsa" "$(od -An -v -tx1 net/key/dumpsa | tr -d ' \n' | grep -o '020a000[23]' | wc -l)" 2
+equal "mode of dumpsa" "$(stat -c %A net/key/dumpsa)" "-r--------"
+equal "mode of dumpsp" "$(stat -c %A net/key/dumpsp)" "-r--r--r--"
+[ "$(wc -c <net/key/dumpsp)" -gt 100 ] || fail "dumpsp is too short"
+equal "sysctl -b" "$(at left "$BIN/sysctl" -b net.key.dumpsp | cksum)" "$(cksum <net/key/dumpsp)"
+at left "$BIN/sysctl" net.key.dumpsp >"$work/dump"
+contains sysctl "$work/dump" "net.key.dumpsp = Format: Length:$(wc -c <net/key/dumpsp) Dump:0x0212"
+at left "$BIN/sysctl" -a >"$work/dump"
+lacks "sysctl -a" "$work/dump" "dumpsa"
+
 step "nothing else can be done"
 for try in "rm -f $v" "mv $v x" "mkdir d" "touch new" "ln -s a b" "ln $v hard" "mknod n p" "chmod 600 $v" "chown 1 $v" "rmdir net" \
 	"mv net other"; do
@@ -121,6 +134,8 @@ refuse sh -c 'echo 1 >net/nonsense' 2>/dev/null
 step "others than root read only"
 as="setpriv --reuid 65534 --regid 65534 --clear-groups"
 equal "read as nobody" "$($as cat $v)" 1
+# shellcheck disable=SC2086 # words of a command
+refuse $as cat net/key/dumpsa 2>/dev/null
 # shellcheck disable=SC2086 # words of a command
 refuse $as sh -c "echo 0 >$v" 2>/dev/null
 equal "after nobody wrote" "$(cat $v)" 1

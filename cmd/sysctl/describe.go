@@ -15,6 +15,9 @@ func declared() (*sysctl.Tree, error) {
 		return nil, err
 	}
 	none := func() string { return "" }
+	if err := tree.Add(knob.Dumps(none, none)...); err != nil {
+		return nil, err
+	}
 	for _, family := range []string{"net.inet.ipsec.", "net.inet6.ipsec6."} {
 		for _, f := range stats.Fields() {
 			if err := tree.Add(sysctl.NewFunc(family+"stats."+f.String(), f.Doc(), none)); err != nil {

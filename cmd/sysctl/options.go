@@ -12,7 +12,7 @@ Reads and sets variables of kipsecd (net.inet, net.inet6, net.key) and of Linux 
 Names may be written with dots or with slashes. A name of a directory stands for all below it.
 
   -a, -A, --all         show all variables
-  -b, --binary          print values only, without a newline
+  -b, --binary          print values only, without a newline; binary ones as they are
   -d, --description     print the description of a variable of kipsecd
   -e, -i, --ignore      ignore unknown variables
       --equals          print name=value
@@ -20,6 +20,8 @@ Names may be written with dots or with slashes. A name of a directory stands for
                         that serves this network namespace)
   -N, --names           print names only
   -n, --values          print values only
+  -o                    show binary variables too: their first bytes in hexadecimal
+  -x                    show binary variables too: all of their bytes
   -p, -f, --load[=FILE] set what the files say (default /etc/kipsec/sysctl.conf, - is standard input)
   -q, --quiet           do not print what is set
   -r, --pattern REGEX   take only variables whose name matches
@@ -31,7 +33,7 @@ Names may be written with dots or with slashes. A name of a directory stands for
 
 // options are those of the command line.
 type options struct {
-	all, binary, describe, ignore, equals, names, values, load, quiet, system, write, help, version bool
+	all, binary, describe, ignore, equals, names, values, load, opaque, hex, quiet, system, write, help, version bool
 
 	match string // -r
 	name  string // -k
@@ -54,6 +56,10 @@ func (o *options) flag(name string) *bool {
 		return &o.names
 	case "n", "values":
 		return &o.values
+	case "o":
+		return &o.opaque
+	case "x":
+		return &o.hex
 	case "p", "f", "load":
 		return &o.load
 	case "q", "quiet":

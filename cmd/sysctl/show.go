@@ -67,9 +67,15 @@ func (c *command) show(name string, all bool) {
 			fmt.Fprintln(c.out, v.name())
 			return
 		}
-		text, err := v.read()
 		listed := all || v.path != sysctl.Path(name)
+		binary := v.own && sysctl.IsBinary(c.table.Lookup(v.path))
+		if binary && listed && !c.opaque && !c.hex {
+			return
+		}
+		text, err := v.read()
 		switch {
+		case err == nil && binary:
+			c.printBinary(v.name(), text)
 		case err == nil:
 			c.print(v.name(), text)
 		case listed:
@@ -100,6 +106,23 @@ func (c *command) print(name, text string) {
 			fmt.Fprintf(c.out, "%s%s%s\n", name, separator, line)
 		}
 	}
+}
+
+// shownBytes is how many bytes of a binary value are shown without -x.
+const shownBytes = 16
+
+// printBinary prints a binary value as sysctl(8) of FreeBSD does with -o and -x, where asking by name is enough for the former.
+func (c *command) printBinary(name, value string) {
+	if c.binary {
+		fmt.Fprint(c.out, value)
+		return
+	}
+	rest := ""
+	shown := value
+	if len(value) > shownBytes && !c.hex {
+		shown, rest = value[:shownBytes], "..."
+	}
+	c.print(name, fmt.Sprintf("Format: Length:%d Dump:0x%x%s", len(value), shown, rest))
 }
 
 // showDescriptions prints what the declarations say of the variables at or below a name. No kernel is asked.

@@ -269,7 +269,8 @@ func TestDescriptions(t *testing.T) {
 func TestRealFiles(t *testing.T) {
 	fstest.Need(t)
 	tree := new(sysctl.Tree)
-	err := errors.Join(knob.New().AddTo(tree), tree.Add(
+	err := errors.Join(knob.New().AddTo(tree), tree.Add(knob.Dumps(
+		func() string { return "\x02\x0a56789abcdef012345\n" }, func() string { return "few\x00" })...), tree.Add(
 		sysctl.NewFunc("net.inet.ipsec.stats.in_nosa", "x", func() string { return "12" }),
 		sysctl.NewFunc("net.key.secret", "x", func() string { return "secret" }).RootOnly()))
 	if err != nil {
@@ -301,6 +302,14 @@ func TestRealFiles(t *testing.T) {
 		{"net.inet.ipsec.stats.in_nosa=1", "", "sysctl: net.inet.ipsec.stats.in_nosa: read-only variable\n", 1},
 		{"-N net.inet.ipsec | head -n 3", "net.inet.ipsec.esp_trans_deflev\nnet.inet.ipsec.esp_net_deflev\nnet.inet.ipsec.ah_trans_deflev\n", "", 0},
 		{"-n net.key.secret", "secret\n", "", 0},
+		{"net.key.dumpsa net.key.dumpsp", "net.key.dumpsa = Format: Length:20 Dump:0x020a3536373839616263646566303132...\nnet.key.dumpsp = Format: Length:4 Dump:0x66657700\n", "", 0},
+		{"-x net.key.dumpsa", "net.key.dumpsa = Format: Length:20 Dump:0x020a35363738396162636465663031323334350a\n", "", 0},
+		{"-b net.key.dumpsa net.key.dumpsp | tr '\\000' 0", "\x02\x0a56789abcdef012345\nfew0", "", 0},
+		{"-n -r dumps net.key", "", "", 0},
+		{"-Nr dumps net.key", "net.key.dumpsa\nnet.key.dumpsp\n", "", 0},
+		{"-xn -r dumpsp net.key", "Format: Length:4 Dump:0x66657700\n", "", 0},
+		{"-on -r dumpsp net.key", "Format: Length:4 Dump:0x66657700\n", "", 0},
+		{"net.key.dumpsa=1", "", "sysctl: net.key.dumpsa: read-only variable\n", 1},
 		{"net.ipv4.conf.lo.tag=5", "net.ipv4.conf.lo.tag = 5\n", "", 0},
 		{"net.ipv4.conf.lo.tag=bad", "", "sysctl: setting key \"net.ipv4.conf.lo.tag\": Invalid argument\n", 1},
 		{"kernel.ostype", "kernel.ostype = Linux\n", "", 0},
@@ -317,8 +326,10 @@ func TestRealFiles(t *testing.T) {
 	}
 	bin := filepath.Join(filepath.Dir(m.Dir()), "sysctl")
 	r := fstest.Shell(t, "/", `install -m 755 "$2" "$3" && chmod 755 "$(dirname "$3")" "$(dirname "$(dirname "$3")")"; export `+treeEnv+`="$1"
-		for a in net.inet.ipsec.dfbit net.inet.ipsec.dfbit=1 net.key.secret; do setpriv --reuid 65534 --clear-groups "$3" $a; done`, m.Dir(), exe, bin)
-	if r.Out != "net.inet.ipsec.dfbit = 1\n" || r.Err != "sysctl: permission denied on key \"net.inet.ipsec.dfbit\"\nsysctl: permission denied on key \"net.key.secret\"\n" {
+		for a in net.inet.ipsec.dfbit net.inet.ipsec.dfbit=1 net.key.secret net.key.dumpsa net.key.dumpsp; do setpriv --reuid 65534 --clear-groups "$3" $a; done`, m.Dir(), exe, bin)
+	denied := func(name string) string { return fmt.Sprintf("sysctl: permission denied on key %q\n", name) }
+	if r.Out != "net.inet.ipsec.dfbit = 1\nnet.key.dumpsp = Format: Length:4 Dump:0x66657700\n" ||
+		r.Err != denied("net.inet.ipsec.dfbit")+denied("net.key.secret")+denied("net.key.dumpsa") {
 		t.Errorf("another user: %+v", r)
 	}
 }

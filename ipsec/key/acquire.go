@@ -1,11 +1,13 @@
 package key
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 	"syscall"
 	"time"
 
+	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
 )
@@ -50,6 +52,9 @@ func (e *Engine) Acquire(need Need, p *spd.Policy) error {
 		return nil
 	}
 	seq, send, err := e.ask(need)
+	if e.tracing(knob.KeyData) {
+		e.tracef(knob.KeyData, "key_acquire: proto=%d mode=%d reqid=%d src=%s dst=%s: %s", need.Proto, need.Mode, need.ReqID, need.Src, need.Dst, askText(seq, send, err))
+	}
 	if err != nil || !send {
 		return err
 	}
@@ -75,6 +80,9 @@ func (e *Engine) AcquirePolicy(p *spd.Policy) error {
 		return nil
 	}
 	seq, send, err := e.ask(Need{policy: p.ID})
+	if e.tracing(knob.KeyData) {
+		e.tracef(knob.KeyData, "key_spdacquire: policy id=%d: %s", p.ID, askText(seq, send, err))
+	}
 	if err != nil || !send {
 		return err
 	}
@@ -87,6 +95,17 @@ func (e *Engine) AcquirePolicy(p *spd.Policy) error {
 		return syscall.ENOBUFS
 	}
 	return nil
+}
+
+// askText is what ask decided, for a trace.
+func askText(seq uint32, send bool, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case send:
+		return fmt.Sprintf("sent with seq=%d", seq)
+	}
+	return "held back"
 }
 
 // ask decides whether a need is worth a message now.

@@ -1,6 +1,7 @@
 package key
 
 import (
+	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -10,6 +11,9 @@ import (
 // successor; with the hard one, that it is gone (RFC 2367 §3.1.8; KAME never sends the latter). It asks the
 // databases nothing, so it may be called while they are locked.
 func (e *Engine) Expire(sa *sadb.SA, hard bool) {
+	if e.tracing(knob.KeyData) {
+		e.tracef(knob.KeyData, "key_timehandler: %s has passed a lifetime, hard=%t", saText(sa), hard)
+	}
 	m := &pfkey.Message{Type: pfkey.Expire, Seq: sa.Seq}
 	describe(m, sa)
 	m.KeyAuth, m.KeyEnc = nil, nil
@@ -38,6 +42,7 @@ func (e *Engine) Superseded(sa *sadb.SA) {
 // ExpirePolicy tells the registered clients that a policy has passed its lifetime (KAME key_spdexpire). It may
 // be called while the databases are locked.
 func (e *Engine) ExpirePolicy(p *spd.Policy) {
+	e.tracef(knob.KeyData, "key_timehandler: policy id=%d has passed its lifetime", p.ID)
 	m := &pfkey.Message{Type: pfkey.SPDExpire}
 	describePolicy(m, p)
 	e.send(nil, ToRegistered, m)

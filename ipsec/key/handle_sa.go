@@ -14,9 +14,11 @@ func add(e *Engine, s *Socket, m *pfkey.Message) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.cfg.SADB.Add(p); err != nil {
+	sa, err := e.cfg.SADB.Add(p)
+	if err != nil {
 		return err
 	}
+	e.traceSA(sa)
 	e.send(s, ToAll, echo(m))
 	return nil
 }
@@ -29,12 +31,14 @@ func update(e *Engine, s *Socket, m *pfkey.Message) error {
 	if err != nil {
 		return err
 	}
-	switch _, err := e.cfg.SADB.Update(p); {
-	case errors.Is(err, sadb.ErrNotFound):
+	sa, err := e.cfg.SADB.Update(p)
+	if errors.Is(err, sadb.ErrNotFound) {
 		return syscall.ESRCH
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
+	e.traceSA(sa)
 	e.send(s, ToAll, echo(m))
 	return nil
 }

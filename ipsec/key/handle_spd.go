@@ -4,7 +4,6 @@ import (
 	"syscall"
 
 	"kipsec/ipsec/pfkey"
-	"kipsec/ipsec/spd"
 )
 
 // spdAdd serves SPDADD, which refuses a selector that is there, SPDUPDATE, which replaces it or creates the policy when
@@ -98,9 +97,5 @@ func spdFlush(e *Engine, s *Socket, m *pfkey.Message) error {
 
 // spdDump serves SPDDUMP: one message for each policy that there was when the request came.
 func spdDump(e *Engine, s *Socket, m *pfkey.Message) error {
-	var all []*spd.Policy
-	for p := range e.cfg.SPD.All {
-		all = append(all, p)
-	}
-	return sendDump(e, s, m, all, describePolicy)
+	return sendDump(e, s, m, e.policies(), describePolicy)
 }

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -35,6 +36,10 @@ type Config struct {
 	ESPKeyMin        func() uint32 // esp_keymin, bits
 	ESPAuth          func() uint32 // esp_auth, not 0 is yes
 	AHKeyMin         func() uint32 // ah_keymin, bits
+
+	// Tracing says whether net.key.debug asks for something, and Trace takes it, in a line without keys. Nil Tracing is no.
+	Tracing func(knob.Trace) bool
+	Trace   func(line string)
 
 	// Refused is told why the values of an SA were refused, for the log, in a text without keys; nil is nobody.
 	Refused func(text string)
@@ -108,6 +113,7 @@ func unsupported(*Engine, *Socket, *pfkey.Message) error { return syscall.EOPNOT
 func (e *Engine) serve(s *Socket, raw []byte) {
 	e.Stats.count(OutTotal)
 	e.Stats.add(OutBytes, len(raw))
+	e.traceMessage("key_parse", raw)
 	m, err := pfkey.Parse(raw)
 	if len(raw) >= pfkey.HeaderLen {
 		e.Stats.bar(OutMsgType, raw[1])
@@ -121,8 +127,8 @@ func (e *Engine) serve(s *Socket, raw []byte) {
 	}
 	e.Stats.add(OutInvExtType, m.Unknown)
 	if err := e.dispatch(s, m); err != nil {
-		if r := (*sadb.Refusal)(nil); errors.As(err, &r) && e.cfg.Refused != nil {
-			e.cfg.Refused(r.Error())
+		if r := (*sadb.Refusal)(nil); errors.As(err, &r) {
+			e.refused(r)
 		}
 		e.refuse(s, m, errno(err))
 	}
@@ -150,6 +156,14 @@ func (e *Engine) refuse(s *Socket, m *pfkey.Message, errno syscall.Errno) {
 	r := reply(m)
 	r.Errno = errno
 	e.send(s, ToSender, r)
+}
+
+// refused tells the log why values were refused.
+func (e *Engine) refused(r *sadb.Refusal) {
+	if e.cfg.Refused != nil {
+		e.cfg.Refused(r.Error())
+	}
+	e.tracef(knob.AlgData, "%s", r.Error())
 }
 
 // reply starts the answer to a request: its header.

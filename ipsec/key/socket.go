@@ -126,6 +126,7 @@ func (e *Engine) send(from *Socket, target Target, m *pfkey.Message) (lost int) 
 // broadcast delivers an encoded message to everybody it concerns but the client that asked.
 func (e *Engine) broadcast(from *Socket, target Target, b []byte) (lost int) {
 	e.Stats.in(b[1], len(b))
+	e.traceMessage("key_sendup", b)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if target == ToSender && e.promiscuous == 0 {

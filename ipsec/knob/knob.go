@@ -87,11 +87,11 @@ var rows = []row{
 	{func(s *Set) **sysctl.Int { return &s.V6.DefPolicy }, sysctl.Spec{Name: "net.inet6.ipsec6.def_policy", Default: 1, Min: 0, Max: 1, Doc: "Policy for IPv6 packets that no policy matches (0 discard, 1 none)"}},
 	{func(s *Set) **sysctl.Int { return &s.V6.ECN }, sysctl.Spec{Name: "net.inet6.ipsec6.ecn", Default: 0, Min: -1, Max: 1, Doc: "ECN in IPv6 tunnels (-1 copy outwards only, 0 forbidden, 1 allowed)"}},
 
-	{func(s *Set) **sysctl.Int { return &s.Key.Debug }, sysctl.Spec{Name: "net.key.debug", Default: 0, Doc: "Mask of what the key engine traces (0 nothing)"}},
+	{func(s *Set) **sysctl.Int { return &s.Key.Debug }, sysctl.Spec{Name: "net.key.debug", Default: 0, Doc: "Trace through syslog: sum of 1 in short, 2 data, 4 dumps, with 16 for PF_KEY, 32 for algorithms, 64 for packets (0 nothing)"}},
 	{func(s *Set) **sysctl.Int { return &s.Key.SPITryCnt }, sysctl.Spec{Name: "net.key.spi_trycnt", Default: 1000, Doc: "Tries to find an unused SPI"}},
 	{func(s *Set) **sysctl.Int { return &s.Key.SPIMinVal }, sysctl.Spec{Name: "net.key.spi_minval", Default: 0x100, Doc: "Lowest SPI given out"}},
 	{func(s *Set) **sysctl.Int { return &s.Key.SPIMaxVal }, sysctl.Spec{Name: "net.key.spi_maxval", Default: 0x0fffffff, Doc: "Highest SPI given out"}},
-	{func(s *Set) **sysctl.Int { return &s.Key.IntRandom }, sysctl.Spec{Name: "net.key.int_random", Default: 60, Doc: "Seconds between two seeds of KAME's own generator; kept for scripts, random numbers come from Linux"}},
+	{func(s *Set) **sysctl.Int { return &s.Key.IntRandom }, sysctl.Spec{Name: "net.key.int_random", Default: 60, Doc: "Without effect, kept for scripts: seconds between two seeds of KAME's own generator, where random numbers come from Linux"}},
 	{func(s *Set) **sysctl.Int { return &s.Key.LarvalLifetime }, sysctl.Spec{Name: "net.key.larval_lifetime", Default: 30, Doc: "Seconds that a larval SA lives"}},
 	{func(s *Set) **sysctl.Int { return &s.Key.BlockAcqCount }, sysctl.Spec{Name: "net.key.blockacq_count", Default: 10, Doc: "ACQUIRE messages held back between two that are sent"}},
 	{func(s *Set) **sysctl.Int { return &s.Key.BlockAcqLifetime }, sysctl.Spec{Name: "net.key.blockacq_lifetime", Default: 20, Doc: "Seconds that a held-back ACQUIRE is remembered"}},
@@ -118,4 +118,13 @@ func (s *Set) AddTo(t *sysctl.Tree) error {
 		}
 	}
 	return t.Add(sysctl.Alias(debug6, s.Debug), sysctl.Alias(enabled6, s.Enabled))
+}
+
+// Dumps makes the read-only documents of net.key (KAME's ids 13 and 14): all SAs and all policies as PF_KEY messages, one behind
+// the other, as SADB_DUMP and SADB_X_SPDDUMP would answer. Keys are for root alone.
+func Dumps(sas, policies func() string) []sysctl.Node {
+	return []sysctl.Node{
+		sysctl.NewFunc("net.key.dumpsa", "All SAs with their keys, as PF_KEY messages", sas).Binary().RootOnly(),
+		sysctl.NewFunc("net.key.dumpsp", "All policies, as PF_KEY messages", policies).Binary(),
+	}
 }

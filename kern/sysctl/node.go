@@ -2,7 +2,7 @@
 //
 // A variable is declared once, by a Spec: name, default, accepted values and the line that describes it. The data path
 // reads an *Int with one atomic load; everything else (the files of package fs, sysctl -d, tests) sees a Node of a Tree.
-// Values are texts in the kernel's notation. The package also reads files in the form of sysctl.conf(5).
+// Values are texts in the kernel's notation, but for the few that are binary. The package also reads files in the form of sysctl.conf(5).
 //
 // It opens nothing, logs nothing and knows no particular variable: package ipsec and others declare theirs and kern adds
 // them to the tree. It imports nothing of kipsec.
@@ -22,7 +22,7 @@ type Node interface {
 	Doc() string
 	// Mode is who may do what, as permission bits: 0644, 0444 or 0400.
 	Mode() fs.FileMode
-	// Text is the current value. It ends in a newline unless it is empty.
+	// Text is the current value. It ends in a newline unless it is empty or binary, see IsBinary.
 	Text() string
 	// Set stores a value given as text. It returns an error that wraps ErrSyntax, ErrRange or ErrReadOnly, and then
 	// the value is what it was. The empty text changes nothing, as for files of /proc/sys.
@@ -43,6 +43,7 @@ type Watcher interface {
 type Func struct {
 	name, doc string
 	mode      fs.FileMode
+	binary    bool
 	read      func() string
 }
 
@@ -57,6 +58,19 @@ func (f *Func) RootOnly() *Func {
 	return f
 }
 
+// Binary says that the node's value is bytes and no text, and returns it: nothing is added to it, lists leave it out, and its
+// length is known only when it is read. It is called before the node is added to a tree.
+func (f *Func) Binary() *Func {
+	f.binary = true
+	return f
+}
+
+// IsBinary says whether the value of a node is bytes and no text. Nil is no node.
+func IsBinary(n Node) bool {
+	f, ok := n.(*Func)
+	return ok && f.binary
+}
+
 // Name implements Node.
 func (f *Func) Name() string { return f.name }
 
@@ -69,7 +83,7 @@ func (f *Func) Mode() fs.FileMode { return f.mode }
 // Text implements Node.
 func (f *Func) Text() string {
 	text := f.read()
-	if text != "" && !strings.HasSuffix(text, "\n") {
+	if text != "" && !f.binary && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
 	return text
