@@ -175,13 +175,19 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 // accept is the inbound check: the policy for the packet against the protection that it had.
 func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
 	policy, why := e.judge(p, b, h)
-	if policy != nil {
-		policy.Touch(now())
-		if why != stats.OK && policy.Incomplete() {
-			e.askForRequests(policy)
-		}
-	}
+	e.met(policy, why)
 	return why
+}
+
+// met notes that an inbound packet met a policy, if there was one.
+func (e *Engine) met(policy *spd.Policy, why stats.Reason) {
+	if policy == nil {
+		return
+	}
+	policy.Touch(now())
+	if why != stats.OK && policy.Incomplete() {
+		e.askForRequests(policy)
+	}
 }
 
 // judge says which policy an inbound packet meets and whether the protection that it had will do. It changes nothing, so
@@ -245,15 +251,22 @@ func (e *Engine) Check(b []byte) Verdict {
 		p.Version = version(b)
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
-	var none history
-	why := e.accept(&p, b, &none)
-	if why == stats.InDefault && carriesPacket(p.Proto) && e.expectsTunnel(b, &p) {
-		why = stats.OK // the outer header of a tunnel; Input asks about what is inside
-	}
+	policy, why := e.judgeClear(&p, b)
+	e.met(policy, why)
 	if why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)
 	}
 	return Verdict{Action: Pass}
+}
+
+// judgeClear is judge for a packet that had no protection.
+func (e *Engine) judgeClear(p *wire.Packet, b []byte) (*spd.Policy, stats.Reason) {
+	var none history
+	policy, why := e.judge(p, b, &none)
+	if why == stats.InDefault && carriesPacket(p.Proto) && e.expectsTunnel(b, p) {
+		why = stats.OK // the outer header of a tunnel; Input asks about what is inside
+	}
+	return policy, why
 }
 
 // clampReply lowers the MSS that a SYN announces to what the protected way back carries.

@@ -309,28 +309,31 @@ func (e *Engine) CheckOutput(b []byte) Verdict {
 		p.Version = version(b)
 		return e.drop(stats.OutMalformed, &p, 0, nil, 0)
 	}
-	if wire.IsNeighbourDiscovery(&p, b) {
-		return Verdict{Action: Pass}
-	}
-	policy := e.lookup(pfkey.DirOut, &p)
-	switch {
-	case policy == nil && e.defaultDiscards(p.Version):
-		return e.drop(stats.OutDefault, &p, 0, nil, 0)
-	case policy != nil && p.Fragment && !policy.Matches(&p.Flow):
-		return e.drop(stats.OutFragment, &p, 0, nil, 0)
-	case policy == nil || policy.Type == pfkey.PolicyNone:
-		return Verdict{Action: Pass}
-	case policy.Incomplete():
-		return e.drop(stats.OutLocalScope, &p, 0, nil, 0)
-	case policy.Type == pfkey.PolicyIPsec:
+	policy, action, why := e.decideLocalScope(&p, b)
+	if action == Send {
 		var steps [maxSteps]step
 		n, v := e.plan(&p, policy, &steps)
-		if n > 0 {
-			return e.drop(stats.OutLocalScope, &p, policy.Requests[0].Proto, nil, 0)
+		if n <= 0 {
+			return v
 		}
-		return v
+		why = stats.OutLocalScope
 	}
-	return e.drop(stats.OutDiscard, &p, 0, nil, 0)
+	if why != stats.OK {
+		return e.drop(why, &p, 0, nil, 0)
+	}
+	return Verdict{Action: Pass}
+}
+
+// decideLocalScope is decide for a packet that cannot be protected, nor put together.
+func (e *Engine) decideLocalScope(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Reason) {
+	policy, action, why := e.decide(p, b)
+	switch {
+	case action == Reassemble:
+		return policy, Drop, stats.OutFragment
+	case why == stats.OutIncomplete:
+		return policy, Drop, stats.OutLocalScope
+	}
+	return policy, action, why
 }
 
 // version reads the version nibble of what may be no packet at all.
