@@ -45,42 +45,74 @@ func dial(name string) (kernel, error) {
 	return conn, nil
 }
 
-// exchangeOver sends a message and passes on its answers, which have its type and process id; others are
-// what the kernel tells every listener.
-func exchangeOver(k kernel) setkey.Exchange {
-	return func(m *pfkey.Message, reply func(*pfkey.Message) error) error {
-		if err := k.SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		if err := k.Send(m); err != nil {
-			return lost(err)
-		}
-		dump := m.Type == pfkey.Dump || m.Type == pfkey.SPDDump
-		for {
-			r, err := k.Receive()
-			if err != nil {
-				return lost(err)
-			}
-			if r.Type != m.Type || r.PID != m.PID {
-				continue
-			}
-			if err := reply(r); err != nil || r.Errno != 0 || !dump || r.Seq == 0 {
-				return err
-			}
-			if err := k.SetDeadline(time.Now().Add(patience)); err != nil {
-				return err
-			}
-		}
-	}
+// maxUnanswered bounds how many requests are sent before the first of them is answered. A kernel that waits for us to
+// read and we, waiting for it, would never go on: a packet socket of Linux takes ten unread messages and no more
+// (net.unix.max_dgram_qlen).
+const maxUnanswered = 8
+
+// link carries out requests over a PF_KEY socket, several at a time. The kernel answers them in order.
+type link struct {
+	kernel          kernel
+	unanswered      []request
+	withoutPolicies bool // say that there are none: those for a single interface, which kipsecd has not
 }
 
-// withoutPolicies finds no policy: none of kipsecd holds for one interface alone.
-func withoutPolicies(exchange setkey.Exchange) setkey.Exchange {
-	return func(m *pfkey.Message, reply func(*pfkey.Message) error) error {
-		if m.Type != pfkey.SPDDump {
-			return exchange(m, reply)
-		}
+type request struct {
+	message *pfkey.Message
+	reply   func(*pfkey.Message) error
+}
+
+// exchange implements setkey.Exchange.
+func (l *link) exchange(m *pfkey.Message, reply func(*pfkey.Message) error) error {
+	if l.withoutPolicies && m.Type == pfkey.SPDDump {
 		return reply(&pfkey.Message{Type: m.Type, PID: m.PID, Errno: syscall.ENOENT})
+	}
+	if len(l.unanswered) == maxUnanswered {
+		if err := l.answer(); err != nil {
+			return err
+		}
+	}
+	if err := l.kernel.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if err := l.kernel.Send(m); err != nil {
+		return lost(err)
+	}
+	l.unanswered = append(l.unanswered, request{m, reply})
+	return nil
+}
+
+// settle waits for all answers.
+func (l *link) settle() error {
+	for len(l.unanswered) > 0 {
+		if err := l.answer(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer waits for the answer to the oldest request, and passes on its messages, which have the request's type and
+// process id; others are what the kernel tells every listener.
+func (l *link) answer() error {
+	oldest := l.unanswered[0]
+	l.unanswered = append(l.unanswered[:0], l.unanswered[1:]...)
+	m := oldest.message
+	dump := m.Type == pfkey.Dump || m.Type == pfkey.SPDDump
+	for {
+		if err := l.kernel.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		r, err := l.kernel.Receive()
+		if err != nil {
+			return lost(err)
+		}
+		if r.Type != m.Type || r.PID != m.PID {
+			continue
+		}
+		if err := oldest.reply(r); err != nil || r.Errno != 0 || !dump || r.Seq == 0 {
+			return err
+		}
 	}
 }
 

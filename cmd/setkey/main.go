@@ -70,7 +70,7 @@ func (o *options) execute(std streams, connect func(string) (kernel, error)) err
 		return err
 	}
 	defer script.Close()
-	var exchange setkey.Exchange
+	link := &link{withoutPolicies: o.ifnet && !o.global}
 	if !o.parseOnly {
 		k, err := connect(o.kernel)
 		if err != nil {
@@ -80,15 +80,9 @@ func (o *options) execute(std streams, connect func(string) (kernel, error)) err
 		if o.mode == 'x' {
 			return watch(k, std.out, setkey.TraceOptions{Fields: true, Hex: o.hex, Epoch: o.watches > 1})
 		}
-		exchange = exchangeOver(k)
+		link.kernel = k
 	}
-	if o.ifnet && !o.global {
-		exchange = withoutPolicies(exchange)
-	}
-	if o.verbose || o.hex {
-		exchange = setkey.Trace(std.out, exchange, setkey.TraceOptions{Fields: o.verbose, Hex: o.hex})
-	}
-	run := func(r io.Reader, exit func()) error { return o.run(r, name, exchange, std, exit) }
+	run := func(r io.Reader, exit func()) error { return o.run(r, name, link, std, exit) }
 	if o.mode == 'c' && isTerminal(std.in) && isTerminal(std.out) {
 		return converse(std.in.(*os.File), std.out, run)
 	}
@@ -104,14 +98,16 @@ func isTerminal(stream any) bool {
 }
 
 // run carries out a script and reports its errors; if there were any, its error is errReported.
-func (o *options) run(script io.Reader, name string, exchange setkey.Exchange, std streams, exit func()) error {
+func (o *options) run(script io.Reader, name string, link *link, std streams, exit func()) error {
 	var malformed *setkey.Error
-	err := setkey.Run(script, name, exchange, setkey.Options{
+	err := setkey.Run(script, name, link.exchange, setkey.Options{
 		Out:       std.out,
 		Resume:    o.mode == 'c',
-		ParseOnly: exchange == nil,
+		ParseOnly: o.parseOnly,
 		Short:     o.forever,
 		Print:     o.print,
+		Trace:     setkey.TraceOptions{Fields: o.verbose, Hex: o.hex},
+		Settle:    link.settle,
 		Exit:      exit,
 		Report: func(e *setkey.Error) {
 			o.report(std, e)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -181,4 +182,54 @@ func TestWhichKernel(t *testing.T) {
 			t.Errorf("KIPSEC=%s setkey %s: asks for %q, status %d, %q", tt.env, tt.args, asked, status, stderr.String())
 		}
 	}
+}
+
+// TestSeveralAtATime: requests go ahead of their answers, but not far, and every answer is attributed to its request.
+func TestSeveralAtATime(t *testing.T) {
+	const n = 50
+	var script strings.Builder
+	want := ""
+	for i := range n {
+		fmt.Fprintf(&script, "get 10.0.0.1 10.0.0.2 esp %d;\n", 1000+i)
+		if i%7 == 0 {
+			want += fmt.Sprintf("setkey: stdin,%d: No entry\n", i+1)
+		}
+	}
+	script.WriteString("spddump;\n")
+	k := &slowKernel{fakeKernel: fakeKernel{answer: func(m *pfkey.Message) []*pfkey.Message {
+		if m.Type == pfkey.SPDDump {
+			return entries(m)
+		}
+		r := &pfkey.Message{Type: m.Type, PID: m.PID}
+		if (m.SA.SPI-1000)%7 == 0 {
+			r.Errno = syscall.ENOENT
+		}
+		return []*pfkey.Message{r}
+	}}}
+	var out, stderr bytes.Buffer
+	status := start([]string{"-f", "-"}, streams{strings.NewReader(script.String()), &out, &stderr},
+		func(string) (kernel, error) { return k, nil })
+	if status != 1 || stderr.String() != want || strings.Count(out.String(), "\tout none\n") != 2 {
+		t.Errorf("status %d\n%s%s", status, out.String(), stderr.String())
+	}
+	if k.most < 2 || k.most > maxUnanswered {
+		t.Errorf("%d requests were sent ahead", k.most)
+	}
+}
+
+// slowKernel counts how many requests were sent before the oldest one was asked for.
+type slowKernel struct {
+	fakeKernel
+	waiting, most int
+}
+
+func (k *slowKernel) Send(m *pfkey.Message) error {
+	k.waiting++
+	k.most = max(k.most, k.waiting)
+	return k.fakeKernel.Send(m)
+}
+
+func (k *slowKernel) Receive() (*pfkey.Message, error) {
+	k.waiting--
+	return k.fakeKernel.Receive()
 }

@@ -50,7 +50,7 @@ type lexer struct {
 	buf   []byte
 }
 
-func newLexer(r io.Reader) lexer { return lexer{r: bufio.NewReader(r), line: 1} }
+func newLexer(r io.Reader) lexer { return lexer{r: bufio.NewReaderSize(r, 64<<10), line: 1} }
 
 func isWordByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(":%.-_,", c) >= 0

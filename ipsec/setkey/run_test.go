@@ -216,3 +216,67 @@ func BenchmarkRun(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// TestSettle runs a script over an engine that answers only when it is waited for: errors come in the order of the
+// commands, and before more of the script is waited for everything is answered.
+func TestSettle(t *testing.T) {
+	e := new(engine)
+	var late []func() error
+	settle := func() error {
+		for _, f := range late {
+			if err := f(); err != nil {
+				return err
+			}
+		}
+		late = nil
+		return nil
+	}
+	get := func(spi syscall.Errno) string { return fmt.Sprintf("get 10.0.0.1 10.0.0.2 esp %d;\n", int(spi)) }
+	var reports []string
+	var out bytes.Buffer
+	r := io.MultiReader(strings.NewReader(get(syscall.ENOENT)+get(syscall.EEXIST)+"foo; dump; "+get(syscall.ENOENT)),
+		readerFunc(func([]byte) (int, error) {
+			if len(late) != 0 || len(reports) != 4 || out.String() != "No SAD entries.\n" {
+				t.Errorf("more is read when %d answers are missing, after %q and %q", len(late), reports, out.String())
+			}
+			return 0, io.EOF
+		}), strings.NewReader(get(syscall.EINVAL)+"exit; foo;"))
+	err := Run(r, "x", func(m *pfkey.Message, reply func(*pfkey.Message) error) error {
+		late = append(late, func() error { return e.exchange(m, reply) })
+		return nil
+	}, Options{Out: &out, Settle: settle, Resume: true, Report: func(e *Error) { reports = append(reports, e.Error()) }})
+	want := []string{"x,1: No entry", "x,2: File exists", "x,3: syntax error at `foo'", "x,3: No entry", "x,4: Invalid argument"}
+	if err == nil || !slices.Equal(reports, want) || len(late) != 0 {
+		t.Errorf("%q, %v", reports, err)
+	}
+	broken := errors.New("broken")
+	err = Run(strings.NewReader("flush;"), "x", e.exchange, Options{Settle: func() error { return broken }})
+	if !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// TestTraceInOrder: a message is printed before what is made of it, and nothing is sent with ParseOnly.
+func TestTraceInOrder(t *testing.T) {
+	e := &engine{dump: []*pfkey.Message{{Type: pfkey.SPDDump, Seq: 1}, {Type: pfkey.SPDDump}}}
+	out, _, err := run(e, "spddump; flush;", Options{Trace: TraceOptions{Fields: true}})
+	var order []string
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "sadb_msg{") || strings.HasPrefix(line, "no ") {
+			order = append(order, strings.Fields(line)[2])
+		}
+	}
+	want := []string{"type=18", "type=18", "extension.", "type=18", "extension.", "type=9", "type=9"}
+	if err != nil || !slices.Equal(order, want) {
+		t.Errorf("%q, %v\n%s", order, err, out)
+	}
+	e = new(engine)
+	out, _, err = run(e, "flush;", Options{ParseOnly: true, Trace: TraceOptions{Hex: true}})
+	if err != nil || len(e.seen) != 0 || !strings.Contains(out, "00000000: 02 09 ") {
+		t.Errorf("%q, %v, sent %v", out, err, e.seen)
+	}
+}

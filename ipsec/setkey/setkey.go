@@ -24,7 +24,8 @@ import (
 )
 
 // Exchange sends a message to a key engine and calls reply with each message of the answer: one, or for a
-// dump one per entry (pfkey.Message.Seq counts down to 0) or one with an Errno. It stops at the error that
+// dump one per entry (pfkey.Message.Seq counts down to 0) or one with an Errno. It may return before the answer is
+// there and call reply later, in the order of the messages, if there is an Options.Settle. It stops at the error that
 // reply returns and returns that; other errors mean that the engine cannot be reached.
 type Exchange func(m *pfkey.Message, reply func(*pfkey.Message) error) error
 
@@ -36,6 +37,8 @@ type Options struct {
 	ParseOnly bool         // send nothing (setkey -n); then the Exchange may be nil
 	Short     bool         // print dumped SAs in one line (setkey -l)
 	Print     PrintOptions
+	Trace     TraceOptions  // which messages are printed also, as they are sent and received
+	Settle    func() error  // waits for the answers that the Exchange did not wait for; nil: there are none
 	Exit      func()        // called when the script says exit, quit or bye; may be nil
 	Lookup    polstr.Lookup // finds addresses of hosts; nil asks the system's resolver
 }
@@ -48,42 +51,35 @@ type Options struct {
 // when there was no error at all, an *Error (the first one) when all of the script was read that could be, or the error
 // of r, opts.Out or the Exchange that ended it. An empty database is no error for a dump.
 func Run(r io.Reader, name string, exchange Exchange, opts Options) error {
-	s := &session{name: name, exchange: exchange, opts: opts}
 	if opts.Out == nil {
 		opts.Out = io.Discard
 	}
-	s.out = bufio.NewWriterSize(opts.Out, 64<<10)
-	p := newParser(r)
+	s := &session{name: name, exchange: exchange, opts: opts, out: bufio.NewWriterSize(opts.Out, 64<<10)}
+	if opts.ParseOnly {
+		s.exchange = nil
+	}
+	if opts.Trace != (TraceOptions{}) {
+		s.exchange = trace(s.out, s.exchange, opts.Trace)
+	}
+	p := newParser(settling{r, s})
 	if opts.Lookup != nil {
 		p.lookup = opts.Lookup
 	}
-	p.warn = func(line int, text error) { s.report(&Error{Line: line, Warning: true, Err: text}) }
+	p.warn = func(line int, text error) {
+		if s.settle() == nil { // else the next command says so
+			s.report(&Error{Line: line, Warning: true, Err: text})
+		}
+	}
 	for {
-		c, err := p.command()
-		if err == nil && c.exit && opts.Exit != nil {
-			opts.Exit()
-		}
-		if err == io.EOF || err == nil && c.exit {
-			return s.first
-		}
-		if bad := (*Error)(nil); errors.As(err, &bad) {
-			s.report(bad)
-			if !opts.Resume || p.fatal {
-				return s.first
-			}
-			err = p.skip()
-			if err == io.EOF || p.fatal {
-				return s.first
-			}
-			if err == nil {
-				continue
-			}
+		more, err := s.command(p)
+		if err == nil && !more {
+			err = s.settle()
 		}
 		if err != nil {
 			return err
 		}
-		if err := s.do(c); err != nil {
-			return err
+		if !more {
+			return s.first
 		}
 	}
 }
@@ -95,6 +91,60 @@ type session struct {
 	opts     Options
 	out      *bufio.Writer
 	first    error
+}
+
+// command reads and carries out a command; more is false when it was the last one.
+func (s *session) command(p *parser) (more bool, err error) {
+	c, err := p.command()
+	if bad := (*Error)(nil); errors.As(err, &bad) {
+		if err := s.settle(); err != nil { // errors come in the order of commands
+			return false, err
+		}
+		s.report(bad)
+		if !s.opts.Resume || p.fatal {
+			return false, nil
+		}
+		err = p.skip()
+		if err == nil || p.fatal {
+			return !p.fatal, nil
+		}
+	}
+	switch {
+	case err == io.EOF:
+		return false, nil
+	case err != nil:
+		return false, err
+	case !c.exit:
+		return true, s.do(c)
+	}
+	if s.opts.Exit != nil {
+		s.opts.Exit()
+	}
+	return false, nil
+}
+
+// settle waits for all answers and hands out what is printed.
+func (s *session) settle() error {
+	if s.opts.Settle != nil {
+		if err := s.opts.Settle(); err != nil {
+			return err
+		}
+	}
+	return s.out.Flush()
+}
+
+// settling reads a script. Before it might have to wait for more, everything that came before is done and printed.
+type settling struct {
+	r io.Reader
+	s *session
+}
+
+// Read implements io.Reader.
+func (r settling) Read(b []byte) (int, error) {
+	if err := r.s.settle(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
 }
 
 func (s *session) report(e *Error) {
@@ -109,25 +159,22 @@ func (s *session) report(e *Error) {
 
 // do sends the messages of a command, all of them also when one is refused.
 func (s *session) do(c *command) error {
-	if s.opts.ParseOnly {
+	if s.exchange == nil {
 		return nil
 	}
 	for _, m := range c.messages {
 		m.PID = uint32(os.Getpid())
-		err := s.exchange(m, func(r *pfkey.Message) error { return s.reply(c.line, m, r) })
-		if answer := (Answer{}); errors.As(err, &answer) {
-			if err := s.out.Flush(); err != nil {
-				return err
-			}
-			s.report(&Error{Line: c.line, Kernel: true, Err: answer})
-		} else if err != nil {
+		if err := s.exchange(m, func(r *pfkey.Message) error { return s.reply(c.line, m, r) }); err != nil {
 			return err
 		}
 	}
-	return s.out.Flush()
+	if s.opts.Settle == nil {
+		return s.out.Flush()
+	}
+	return nil
 }
 
-// reply prints an answer to a request, or returns its error.
+// reply prints an answer to a request, or reports its error.
 func (s *session) reply(line int, request, m *pfkey.Message) error {
 	t := request.Type
 	if m.Errno != 0 {
@@ -136,7 +183,9 @@ func (s *session) reply(line int, request, m *pfkey.Message) error {
 			_, err := fmt.Fprintf(s.out, "%v.\n", a)
 			return err
 		}
-		return a
+		err := s.out.Flush()
+		s.report(&Error{Line: line, Kernel: true, Err: a})
+		return err
 	}
 	switch t {
 	case pfkey.SPDAdd, pfkey.SPDUpdate:

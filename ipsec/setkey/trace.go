@@ -9,7 +9,7 @@ import (
 	"kipsec/ipsec/pfkey"
 )
 
-// TraceOptions say what Trace writes of each message.
+// TraceOptions say what is written of each message.
 type TraceOptions struct {
 	Fields bool // the fields, extension by extension (setkey -v); keys are among them
 	Hex    bool // the bytes (setkey -H)
@@ -17,9 +17,9 @@ type TraceOptions struct {
 	NoTime bool // no time
 }
 
-// Trace returns an Exchange that writes each message sent and received to w and is otherwise like exchange.
+// trace returns an Exchange that writes each message sent and received to w and is otherwise like exchange.
 // With a nil exchange nothing is sent.
-func Trace(w io.Writer, exchange Exchange, o TraceOptions) Exchange {
+func trace(w io.Writer, exchange Exchange, o TraceOptions) Exchange {
 	return func(m *pfkey.Message, reply func(*pfkey.Message) error) error {
 		if err := PrintMessage(w, m, time.Now(), o); err != nil {
 			return err
