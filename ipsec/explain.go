@@ -177,7 +177,8 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 		x.Policy, x.Action = e.lookup(pfkey.DirIn, p), Reassemble
 		return
 	}
-	x.Policy, x.Why = e.judgeClear(p, packet)
+	m, why := e.judgeClear(p, packet)
+	x.Policy, x.Why = m.decided, why
 	if x.Why == stats.OK {
 		x.Action = Pass
 	}

@@ -172,38 +172,66 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 	return e.dropDetail(why, d)
 }
 
-// accept is the inbound check: the policy for the packet against the protection that it had.
+// accept is the inbound check: the policies for the packet against the protection that it had.
 func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
-	policy, why := e.judge(p, b, h)
-	e.met(policy, why)
+	m, why := e.judge(p, b, h)
+	e.note(m, why)
 	return why
 }
 
-// met notes that an inbound packet met a policy, if there was one.
-func (e *Engine) met(policy *spd.Policy, why stats.Reason) {
-	if policy == nil {
-		return
+// meeting is the policies that an inbound packet meets; nil are none.
+type meeting struct {
+	in, fwd *spd.Policy
+	decided *spd.Policy // the one of the two that refused the packet, else the first
+}
+
+// note remembers that an inbound packet met policies, and asks what protects if the one that refused it leaves that open.
+func (e *Engine) note(m meeting, why stats.Reason) {
+	if m.in != nil {
+		m.in.Touch(now())
 	}
-	policy.Touch(now())
-	if why != stats.OK && policy.Incomplete() {
-		e.askForRequests(policy)
+	if m.fwd != nil {
+		m.fwd.Touch(now())
+	}
+	if why != stats.OK && m.decided != nil && m.decided.Incomplete() {
+		e.askForRequests(m.decided)
 	}
 }
 
-// judge says which policy an inbound packet meets and whether the protection that it had will do. It changes nothing, so
+// judge says which policies an inbound packet meets and whether the protection that it had will do. It changes nothing, so
 // that Explain can ask it too.
-func (e *Engine) judge(p *wire.Packet, b []byte, h *history) (*spd.Policy, stats.Reason) {
+//
+// Policies of direction in are for all packets that arrive, as in NetBSD and FreeBSD; those of direction fwd, which are
+// Linux's, ask in addition for packets to others.
+func (e *Engine) judge(p *wire.Packet, b []byte, h *history) (m meeting, why stats.Reason) {
 	if wire.IsNeighbourDiscovery(p, b) {
-		return nil, stats.OK
+		return m, stats.OK
 	}
-	policy := e.lookup(pfkey.DirIn, p)
+	m.in, why = e.judgeIn(pfkey.DirIn, p, h)
+	m.decided = m.in
+	if why != stats.OK {
+		return m, why
+	}
+	fwd, why := e.judgeIn(pfkey.DirFwd, p, h)
+	if why != stats.OK && e.Local != nil && e.Local(p.Flow.Dst) {
+		return m, stats.OK
+	}
+	if m.fwd = fwd; why != stats.OK || m.decided == nil {
+		m.decided = fwd
+	}
+	return m, why
+}
+
+// judgeIn asks the policies of one direction. def_policy is asked with those of direction in.
+func (e *Engine) judgeIn(dir pfkey.Dir, p *wire.Packet, h *history) (*spd.Policy, stats.Reason) {
+	policy := e.lookup(dir, p)
 	switch {
-	case policy == nil && e.defaultDiscards(p.Version):
+	case policy == nil && dir == pfkey.DirIn && e.defaultDiscards(p.Version):
 		return nil, stats.InDefault
 	case policy == nil:
 		return nil, stats.OK
 	case p.Fragment && !policy.Matches(&p.Flow):
-		return e.judgePart(p, h)
+		return e.judgePart(dir, p, h)
 	}
 	return policy, e.judgeBy(policy, h)
 }
@@ -221,20 +249,20 @@ func (e *Engine) judgeBy(policy *spd.Policy, h *history) stats.Reason {
 	return stats.InPolicy
 }
 
-// judgePart is judge for a fragment that does not show which policy the whole packet has: every policy that it may have
+// judgePart is judgeIn for a fragment that does not show which policy the whole packet has: every policy that it may have
 // must accept. What comes in clear is not asked, for kern puts such fragments together first where it can.
-func (e *Engine) judgePart(p *wire.Packet, h *history) (policy *spd.Policy, why stats.Reason) {
+func (e *Engine) judgePart(dir pfkey.Dir, p *wire.Packet, h *history) (policy *spd.Policy, why stats.Reason) {
 	if h.n == 0 {
 		return nil, stats.InPolicy
 	}
 	sure := false
 	e.SPD.All(func(q *spd.Policy) bool {
-		if q.Dir == pfkey.DirIn && q.MayMatch(&p.Flow) {
+		if q.Dir == dir && q.MayMatch(&p.Flow) {
 			policy, why, sure = q, e.judgeBy(q, h), q.Matches(&p.Flow)
 		}
-		return why == stats.OK && !sure && q.Dir == pfkey.DirIn
+		return why == stats.OK && !sure
 	})
-	if why == stats.OK && !sure && e.defaultDiscards(p.Version) {
+	if why == stats.OK && !sure && dir == pfkey.DirIn && e.defaultDiscards(p.Version) {
 		return nil, stats.InDefault
 	}
 	return policy, why
@@ -251,8 +279,8 @@ func (e *Engine) Check(b []byte) Verdict {
 		p.Version = version(b)
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
-	policy, why := e.judgeClear(&p, b)
-	e.met(policy, why)
+	m, why := e.judgeClear(&p, b)
+	e.note(m, why)
 	if why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)
 	}
@@ -260,13 +288,13 @@ func (e *Engine) Check(b []byte) Verdict {
 }
 
 // judgeClear is judge for a packet that had no protection.
-func (e *Engine) judgeClear(p *wire.Packet, b []byte) (*spd.Policy, stats.Reason) {
+func (e *Engine) judgeClear(p *wire.Packet, b []byte) (meeting, stats.Reason) {
 	var none history
-	policy, why := e.judge(p, b, &none)
+	m, why := e.judge(p, b, &none)
 	if why == stats.InDefault && carriesPacket(p.Proto) && e.expectsTunnel(b, p) {
 		why = stats.OK // the outer header of a tunnel; Input asks about what is inside
 	}
-	return policy, why
+	return m, why
 }
 
 // clampReply lowers the MSS that a SYN announces to what the protected way back carries.

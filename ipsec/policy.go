@@ -12,7 +12,7 @@ import (
 // that could match the whole packet decides: a fragment never slips past a policy with ports (RFC 4301 §7.4).
 func (e *Engine) lookup(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
 	policy := e.find(dir, p)
-	if e.Knobs.TracingPackets() {
+	if e.Knobs.TracingPackets() && (policy != nil || dir != pfkey.DirFwd) {
 		e.traceLookup(dir, p, policy)
 	}
 	return policy

@@ -98,7 +98,7 @@ func (k *Kernel) selectors() nft.Selectors {
 	if k.Knobs.Enabled.Load() == 0 {
 		return nft.Selectors{}
 	}
-	sel := nft.Selectors{Out: k.pairs(pfkey.DirOut), In: k.pairs(pfkey.DirIn)}
+	sel := nft.Selectors{Out: k.pairs(pfkey.DirOut), In: append(k.pairs(pfkey.DirIn), k.pairs(pfkey.DirFwd)...)}
 	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
 		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {
 			sel.Out = append(sel.Out, nft.Pair{Src: all, Dst: all})
