@@ -18,9 +18,8 @@ type keys struct {
 	aead  cipher.AEAD
 	salt  [4]byte
 
-	// IVs. Counter modes count from a random start, so that a key that is given once more, after a restart say,
-	// does not repeat a nonce. CBC encrypts the count under a random key: unpredictable (RFC 3602 §3).
-	ivCount atomic.Uint64
+	// IVs. Counter modes use numbers of a range; CBC encrypts them under a random key: unpredictable (RFC 3602 §3).
+	ivs     atomic.Pointer[ivRange]
 	ivBlock cipher.Block
 
 	spare atomic.Pointer[work] // one at hand, kept over garbage collections
@@ -54,10 +53,6 @@ func newKeys(s *Suite, encKey, authKey []byte) (*keys, error) {
 	k := &keys{suite: s, macKey: append([]byte(nil), authKey...)}
 	cut := len(encKey) - s.enc.SaltLen
 	copy(k.salt[:], encKey[cut:])
-	var start [24]byte
-	rand.Read(start[:])
-	k.ivCount.Store(binary.BigEndian.Uint64(start[16:]))
-
 	var err error
 	switch {
 	case s.enc.aead != nil:
@@ -69,7 +64,9 @@ func newKeys(s *Suite, encKey, authKey []byte) (*keys, error) {
 		if s.enc.CounterMode {
 			k.ctr, err = newCTR(k.block)
 		} else {
-			k.ivBlock, err = aes.NewCipher(start[:16])
+			var ivKey [16]byte
+			rand.Read(ivKey[:])
+			k.ivBlock, err = aes.NewCipher(ivKey[:])
 		}
 	}
 	if err != nil {
@@ -116,10 +113,10 @@ func (k *keys) nextIV(iv []byte, w *work) {
 	switch {
 	case len(iv) == 0:
 	case k.ivBlock == nil:
-		binary.BigEndian.PutUint64(iv, k.ivCount.Add(1))
+		binary.BigEndian.PutUint64(iv, k.nextIVNumber())
 	default:
 		clear(w.block[8:])
-		binary.BigEndian.PutUint64(w.block[:], k.ivCount.Add(1))
+		binary.BigEndian.PutUint64(w.block[:], k.nextIVNumber())
 		k.ivBlock.Encrypt(w.block[:], w.block[:])
 		copy(iv, w.block[:])
 	}
