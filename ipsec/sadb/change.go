@@ -159,7 +159,7 @@ func (db *DB) insertLocked(sa *SA) {
 	sa.header, sa.inHeader = h, h.sas.PushBack(sa)
 	h.enlist(sa, sa.State())
 	db.publishLocked(h)
-	db.inbound.Set(newInKey(sa.Dst, sa.Proto, sa.SPI), sa)
+	db.inbound.Set(newInKey(sa.Dst, sa.Proto, sa.SPI), sa.ref())
 	db.changes.Add(1)
 	if sa.listed == pfkey.Larval {
 		sa.inLarval = db.larvals.PushBack(sa)
@@ -208,5 +208,5 @@ func (db *DB) retireLocked(s *alg.Suite) {
 
 func (db *DB) isInboundLocked(key inKey, sa *SA) bool {
 	current, _ := db.inbound.Get(key)
-	return current == sa
+	return current.sa == sa
 }

@@ -63,7 +63,7 @@ type Config struct {
 // DB is a database of SAs. Make one with New. All methods are safe for concurrent use.
 type DB struct {
 	cfg      Config
-	inbound  *snapmap.Map[inKey, *SA]
+	inbound  *snapmap.Map[inKey, ref]
 	outbound *snapmap.Map[outKey, choice]
 	changes  atomic.Uint64      // of what the two maps hold
 	aged     atomic.Pointer[SA] // stack of SAs with which packets did something
@@ -125,7 +125,7 @@ func New(cfg Config) *DB {
 	}
 	return &DB{
 		cfg:      cfg,
-		inbound:  snapmap.New[inKey, *SA](),
+		inbound:  snapmap.New[inKey, ref](),
 		outbound: snapmap.New[outKey, choice](),
 		headers:  make(map[headerKey]*header),
 		chains:   make(map[outKey]*list.List),
@@ -174,7 +174,7 @@ func (db *DB) Get(proto uint8, spi uint32, src, dst netip.Addr) *SA {
 }
 
 func (db *DB) findLocked(proto uint8, spi uint32, src, dst netip.Addr) *SA {
-	sa, _ := db.inbound.Get(newInKey(dst, proto, spi))
+	sa := db.Known(dst, proto, spi)
 	if sa == nil || sa.Src != src.WithZone("") {
 		return nil
 	}

@@ -52,8 +52,8 @@ func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
 	key := newInKey(dst, proto, spi)
 	for {
 		n := db.changes.Load()
-		if sa, _ := db.inbound.Get(key); sa != nil && sa.Usable() {
-			return sa
+		if r, ok := db.inbound.Get(key); ok && r.usable() {
+			return r.sa
 		}
 		if db.changes.Load() == n {
 			return nil
@@ -64,8 +64,8 @@ func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
 // Known returns the SA of a destination, protocol and SPI in whatever state it is, nil when there is none. It is for telling
 // why Inbound found nothing: a larval SA has its SPI only, and a dead one may be about to leave.
 func (db *DB) Known(dst netip.Addr, proto uint8, spi uint32) *SA {
-	sa, _ := db.inbound.Get(newInKey(dst, proto, spi))
-	return sa
+	r, _ := db.inbound.Get(newInKey(dst, proto, spi))
+	return r.sa
 }
 
 // Outbound returns the SA that protects packets from src to dst for a policy's request, nil when there is none. mode is
@@ -90,9 +90,17 @@ func (db *DB) Outbound(proto uint8, mode pfkey.Mode, reqid uint32, src, dst neti
 	}
 }
 
+// ref is an SA with its state.
+type ref struct {
+	sa *SA
+	*life
+}
+
+func (sa *SA) ref() ref { return ref{sa, sa.state} }
+
 // choice is what packets see of a header: of most there is one SA to choose from.
 type choice struct {
-	only *SA
+	only ref
 	many *lists // when there are more, or none
 }
 
@@ -103,12 +111,12 @@ type lists struct {
 
 func (db *DB) pick(c *choice) *SA {
 	switch {
-	case c.only == nil && db.cfg.PreferOld():
+	case c.only.sa == nil && db.cfg.PreferOld():
 		return c.many.oldest()
-	case c.only == nil:
+	case c.only.sa == nil:
 		return db.newest(c.many)
-	case c.only.Usable():
-		return c.only
+	case c.only.usable():
+		return c.only.sa
 	}
 	return nil
 }
@@ -116,9 +124,9 @@ func (db *DB) pick(c *choice) *SA {
 func (l *lists) choice() choice {
 	switch {
 	case len(l.dying) == 1 && len(l.mature) == 0:
-		return choice{only: l.dying[0]}
+		return choice{only: l.dying[0].ref()}
 	case len(l.dying) == 0 && len(l.mature) == 1:
-		return choice{only: l.mature[0]}
+		return choice{only: l.mature[0].ref()}
 	}
 	return choice{many: &lists{l.dying, l.mature}}
 }

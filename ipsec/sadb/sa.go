@@ -23,7 +23,7 @@ type SA struct {
 	seq     *atomic.Uint64 // outbound packets so far; shared with the successor that has the same keys
 	cycles  bool           // the sequence number may wrap
 
-	state      atomic.Uint32 // a pfkey.State; written by setState only
+	state      *life
 	packets    atomic.Uint64
 	bytes      atomic.Uint64
 	used       atomic.Int64 // Unix seconds of the last use
@@ -49,7 +49,7 @@ type SA struct {
 func (db *DB) newSA(p Params, state pfkey.State, suite *alg.Suite) (*SA, error) {
 	sa := &SA{
 		Params: p, Suite: suite, Replay: new(replay.Window), db: db, created: time.Now(), limits: p.limits(),
-		seq: new(atomic.Uint64), heapAt: -1,
+		seq: new(atomic.Uint64), state: new(life), heapAt: -1,
 	}
 	if err := sa.Replay.Init(p.ReplayWindow); err != nil {
 		return nil, ErrInvalid

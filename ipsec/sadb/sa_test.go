@@ -150,7 +150,7 @@ func TestSetState(t *testing.T) {
 	states := []pfkey.State{pfkey.Larval, pfkey.Mature, pfkey.Dying, pfkey.Dead}
 	for _, from := range states {
 		for _, to := range states {
-			sa := new(SA)
+			sa := &SA{state: new(life)}
 			sa.state.Store(uint32(from))
 			moved := sa.setState(to)
 			if moved != (to > from) || sa.State() != max(from, to) {
@@ -161,7 +161,7 @@ func TestSetState(t *testing.T) {
 			}
 		}
 	}
-	sa := new(SA)
+	sa := &SA{state: new(life)}
 	var wg sync.WaitGroup
 	won := make(chan bool, 8)
 	for range cap(won) {
