@@ -10,29 +10,49 @@ import (
 )
 
 // index finds the first policy for a flow by tuple-space search: selectors that look at the same bits of a packet form
-// a group, in a group one hash lookup finds the policy, and the groups stand in the order of their first policies, so
-// that a search ends where nothing better can follow.
+// a group, and in a group one hash lookup finds the policy. Groups of prefix lengths of which the packet's addresses meet no
+// prefix are passed over (lengths). Groups with the same destination length stand together, in the order of their first
+// policies, and so do these rows, so that a search ends where nothing better can follow.
 //
-//	groups   [ /24 /24 any, first 1 ][ /32 /32 tcp dport, first 17 ][ /0 /0 any, first 90 ]
-//	               │                        │                              │
-//	               ▼                        ▼                              ▼
-//	         src,dst ─► policy       src,dst,tcp,port ─► policy         ─► policy
+//	destination /24, first 1    [ src /24 any, first 1 ][ src /32 tcp dport, first 17 ][ src /0 any, first 90 ]
+//	                                     │                       │                             │
+//	                                     ▼                       ▼                             ▼
+//	                              src,dst ─► policy     src,dst,tcp,port ─► policy      dst ─► policy
+//	destination /0, first 12    [ src /0 udp, first 12 ]
+//	                              …
 //
-// Readers see groups and the maps in them change one by one. The list may give a group a first policy that is earlier
+// Readers see the view and the maps in the groups change one by one. The view may give a group a first policy that is earlier
 // than the real one: the search then ends later than it could. It may give a later one when an earlier has just come:
 // then a search that ends too early has the answer from before.
 type index struct {
-	groups atomic.Pointer[[]entry]
-	unique bool // each selector has one policy
+	view     atomic.Pointer[view]
+	src, dst lengths
+	unique   bool // each selector has one policy
 
 	byTuple map[tuple]*group // guarded by Table.mu
 }
 
-// entry is a group in the published list.
+// view is what readers see of the groups. It does not change.
+type view struct {
+	rows   []row // in the order of first
+	groups int
+}
+
+// row is the groups with one destination length.
+type row struct {
+	first  rank
+	dst    int
+	groups []entry // in the order of first
+}
+
+// entry is a group in a row.
 type entry struct {
 	first rank
 	*group
 }
+
+// fewGroups is how many groups are searched faster than the lengths are asked.
+const fewGroups = 3
 
 // tuple says at which bits of a packet a selector looks.
 type tuple struct {
@@ -55,26 +75,49 @@ type group struct {
 	// Guarded by Table.mu.
 	order  order          // all policies
 	same   map[key]*order // by key, unless there is only one of each
-	listed rank           // what the published list says
+	listed rank           // what the view says
 }
 
 func (ix *index) init(unique bool) {
 	ix.unique = unique
 	ix.byTuple = make(map[tuple]*group)
-	ix.groups.Store(new([]entry))
+	ix.src.init()
+	ix.dst.init()
+	ix.view.Store(new(view))
 }
 
-func (ix *index) empty() bool { return len(*ix.groups.Load()) == 0 }
+func (ix *index) empty() bool { return ix.view.Load().groups == 0 }
+
+// searchIsLong says whether it pays to remember what was found.
+func (ix *index) searchIsLong() bool { return ix.view.Load().groups > 1 }
 
 // first returns the first policy that matches, of best and those of the index. best may be nil.
 func (ix *index) first(q *query, best *Policy) *Policy {
-	groups := *ix.groups.Load()
-	for i := range groups {
-		e := &groups[i]
+	v := ix.view.Load()
+	src, dst := &allLengths, &allLengths
+	if v.groups > fewGroups {
+		s, d := ix.src.of(q.src), ix.dst.of(q.dst)
+		src, dst = &s, &d
+	}
+	for i := range v.rows {
+		r := &v.rows[i]
+		if best != nil && best.rank().less(r.first) {
+			break
+		}
+		if dst.has(r.dst) {
+			best = r.firstOf(q, src, best)
+		}
+	}
+	return best
+}
+
+func (r *row) firstOf(q *query, src *lengthSet, best *Policy) *Policy {
+	for i := range r.groups {
+		e := &r.groups[i]
 		if best != nil && best.rank().less(e.first) {
 			break
 		}
-		if e.ports() && !q.hasPorts {
+		if !src.has(e.src) || e.ports() && !q.hasPorts {
 			continue
 		}
 		if p, ok := e.policies.Get(e.keyOf(q)); ok && (best == nil || p.before(best)) {
@@ -107,6 +150,10 @@ func (ix *index) put(s Selector, p, old *Policy) {
 		g.order.lost()
 	}
 	first, k := p, s.key()
+	if old == nil {
+		ix.src.put(t.src, k.src)
+		ix.dst.put(t.dst, k.dst)
+	}
 	if !ix.unique {
 		same := g.same[k]
 		if same == nil {
@@ -139,9 +186,11 @@ func (ix *index) remove(s Selector) {
 		g.policies.Set(k, first)
 	}
 	ix.publish(g)
+	ix.src.remove(g.src, k.src)
+	ix.dst.remove(g.dst, k.dst)
 }
 
-// publish makes the list agree with a group that has changed.
+// publish makes the view agree with a group that has changed.
 func (ix *index) publish(g *group) {
 	first := g.order.first()
 	switch {
@@ -156,13 +205,19 @@ func (ix *index) publish(g *group) {
 	for _, g := range ix.byTuple {
 		groups = append(groups, entry{g.listed, g})
 	}
-	slices.SortFunc(groups, func(a, b entry) int {
-		if a.first.less(b.first) {
-			return -1
+	slices.SortFunc(groups, func(a, b entry) int { return a.first.compare(b.first) })
+	v := &view{groups: len(groups)}
+	at := make(map[int]int) // rows by destination length
+	for _, e := range groups {
+		i, known := at[e.dst]
+		if !known {
+			i = len(v.rows)
+			at[e.dst] = i
+			v.rows = append(v.rows, row{first: e.first, dst: e.dst})
 		}
-		return 1
-	})
-	ix.groups.Store(&groups)
+		v.rows[i].groups = append(v.rows[i].groups, e)
+	}
+	ix.view.Store(v)
 }
 
 // len is the number of policies.

@@ -17,12 +17,22 @@ func (t *Table) Lookup(dir pfkey.Dir, f *wire.Flow) *Policy {
 		return nil
 	}
 	q := newQuery(f)
+	known := s.known.Load()
 	for {
 		n := s.changes.Load()
-		p := s.exact.first(&q, nil)
-		if s.changes.Load() == n {
-			return p
+		if known != nil {
+			if p, ok := known.get(&q, n); ok {
+				return p
+			}
 		}
+		p := s.exact.first(&q, nil)
+		if s.changes.Load() != n {
+			continue
+		}
+		if known != nil {
+			known.put(&q, n, p)
+		}
+		return p
 	}
 }
 
@@ -74,6 +84,7 @@ type list struct {
 type side struct {
 	changes                 atomic.Uint64
 	exact, noPorts, noProto index
+	known                   atomic.Pointer[cache] // of exact; nil where that would not be faster
 }
 
 func (l *list) side(v4 bool) *side {
@@ -90,6 +101,7 @@ func (l *list) init() {
 		s.exact.init(true)
 		s.noPorts.init(false)
 		s.noProto.init(false)
+		s.known.Store(nil)
 	}
 }
 
@@ -114,6 +126,9 @@ func (l *list) put(p, old *Policy) {
 	}
 	if sel, ok := p.Selector.withoutProto(); ok {
 		s.noProto.put(sel, p, old)
+	}
+	if s.known.Load() == nil && s.exact.searchIsLong() {
+		s.known.Store(new(cache))
 	}
 	s.changes.Add(1)
 }

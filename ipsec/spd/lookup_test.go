@@ -2,8 +2,10 @@ package spd
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/net/wire"
@@ -193,11 +195,55 @@ var policySets = []policySet{
 	}, func(i int) *wire.Flow {
 		return &wire.Flow{Src: addr4(10, i), Dst: addr4(11, i<<4|5), Proto: tcp, SrcPort: 1, DstPort: 2, HasPorts: true}
 	}},
+	{"lengths", lengthsSel, lengthsFlow},
+	{"mixed", func(i int) Selector {
+		switch i % 5 {
+		case 0:
+			return Selector{Src: host4(10, 0), Dst: host4(12, i), Proto: anyProto}
+		case 1:
+			return Selector{Src: host4(10, i), Dst: host4(12, i), Proto: tcp, DstPort: 80}
+		case 2:
+			return Selector{Src: prefix("10.0.0.0/8"), Dst: host4(12, i), Proto: udp, SrcPort: uint16(i)&1023 + 1}
+		case 3:
+			s := lengthsSel(i)
+			s.Proto, s.DstPort = tcp, uint16(i)&255+1
+			return s
+		}
+		return lengthsSel(i)
+	}, func(i int) *wire.Flow {
+		switch i % 5 {
+		case 0:
+			return &wire.Flow{Src: addr4(10, 0), Dst: addr4(12, i), Proto: tcp, SrcPort: 1, DstPort: 2, HasPorts: true}
+		case 1:
+			return &wire.Flow{Src: addr4(10, i), Dst: addr4(12, i), Proto: tcp, SrcPort: 1, DstPort: 80, HasPorts: true}
+		case 2:
+			return &wire.Flow{Src: addr4(10, i), Dst: addr4(12, i), Proto: udp, SrcPort: uint16(i)&1023 + 1, DstPort: 1, HasPorts: true}
+		case 3:
+			f := lengthsFlow(i)
+			f.DstPort = uint16(i)&255 + 1
+			return f
+		}
+		return lengthsFlow(i)
+	}},
 	{"ports", func(i int) Selector {
 		return Selector{Src: prefix("10.0.0.0/8"), Dst: host4(11, i>>8), Proto: tcp, DstPort: uint16(i&255 + 1)}
 	}, func(i int) *wire.Flow {
 		return &wire.Flow{Src: addr4(10, i), Dst: addr4(11, i>>8), Proto: tcp, SrcPort: 1, DstPort: uint16(i&255 + 1), HasPorts: true}
 	}},
+}
+
+// lengthsSel are subnets of three lengths to subnets of eight.
+func lengthsSel(i int) Selector {
+	src := prefix([]string{"10.0.0.0/8", "10.0.0.0/16", "10.0.0.0/24"}[i%3])
+	bits := 22 + i%8
+	dst, _ := addr4(byte(16+i%8), i>>3<<(32-bits)).Prefix(bits)
+	return Selector{Src: src, Dst: dst, Proto: anyProto}
+}
+
+func lengthsFlow(i int) *wire.Flow {
+	dst := lengthsSel(i).Dst.Addr().As4()
+	dst[3] |= 2
+	return &wire.Flow{Src: addr4(10, i&255), Dst: netip.AddrFrom4(dst), Proto: tcp, SrcPort: 1, DstPort: 2, HasPorts: true}
 }
 
 func (s policySet) fill(t testing.TB, table *Table, n int) {
@@ -217,27 +263,52 @@ func addr6(i int) netip.Addr {
 func host4(net byte, i int) netip.Prefix { return netip.PrefixFrom(addr4(net, i), 32) }
 func host6(i int) netip.Prefix           { return netip.PrefixFrom(addr6(i), 128) }
 
-// BenchmarkLookup goes over the policies, so that large tables do not sit in the cache.
+// BenchmarkLookup has busy flows, a thousand of them, as packets have them, and new ones: each lookup another flow of
+// another policy. Lookups in tables of all sizes take turns, so that what else the machine does falls on all alike.
 func BenchmarkLookup(b *testing.B) {
 	for _, set := range policySets {
-		for _, n := range []int{1, 10_000, 100_000} {
+		var tables []*Table
+		var flows [][]wire.Flow
+		for _, n := range tableSizes {
 			table := New(Config{})
 			set.fill(b, table, n)
-			flows := make([]*wire.Flow, min(n, 1024))
-			for i := range flows {
-				flows[i] = set.flow(i * 7919 % n)
+			tables = append(tables, table)
+			all := make([]wire.Flow, n)
+			for i, j := range rand.Perm(n) {
+				all[i] = *set.flow(j)
 			}
-			b.Run(fmt.Sprintf("%s/policies=%d", set.name, n), func(b *testing.B) {
-				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					if table.Lookup(pfkey.DirOut, flows[i%len(flows)]) == nil {
-						b.Fatal("no policy")
+			flows = append(flows, all)
+		}
+		for name, most := range map[string]int{"busy": 1024, "new": 1 << 30} {
+			b.Run(set.name+"/"+name, func(b *testing.B) {
+				spent := make([]time.Duration, len(tables))
+				rounds := 0
+				for ; b.Loop(); rounds++ {
+					for t, table := range tables {
+						n := min(most, len(flows[t]))
+						start := time.Now()
+						for i := range lookupsPerTurn {
+							if table.Lookup(pfkey.DirOut, &flows[t][(rounds*lookupsPerTurn+i)%n]) == nil {
+								b.Fatal("no policy")
+							}
+						}
+						spent[t] += time.Since(start)
 					}
 				}
+				for t, n := range tableSizes {
+					b.ReportMetric(float64(spent[t].Nanoseconds())/float64(rounds*lookupsPerTurn), fmt.Sprintf("ns/%d", n))
+				}
+				b.ReportMetric(float64(spent[len(spent)-1])/float64(spent[0]), "ratio")
+				b.ReportMetric(0, "ns/op")
 			})
 		}
 	}
 }
+
+// tableSizes are the numbers of policies; the ratio is between the last and the first.
+var tableSizes = []int{1, 1000, 100_000}
+
+const lookupsPerTurn = 2000
 
 func BenchmarkLookupEmpty(b *testing.B) {
 	table := New(Config{})

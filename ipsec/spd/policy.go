@@ -1,6 +1,7 @@
 package spd
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -70,6 +71,10 @@ func (p *Policy) rank() rank { return rank{p.Priority, p.serial} }
 type rank struct {
 	priority uint32
 	serial   uint64
+}
+
+func (r rank) compare(s rank) int {
+	return cmp.Or(cmp.Compare(r.priority, s.priority), cmp.Compare(r.serial, s.serial))
 }
 
 func (r rank) less(s rank) bool {
