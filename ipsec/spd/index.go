@@ -201,23 +201,36 @@ func (ix *index) publish(g *group) {
 	default:
 		g.listed = first.rank()
 	}
-	groups := make([]entry, 0, len(ix.byTuple))
-	for _, g := range ix.byTuple {
-		groups = append(groups, entry{g.listed, g})
+	old := ix.view.Load()
+	v := &view{rows: slices.Clone(old.rows), groups: len(ix.byTuple)}
+	at := slices.IndexFunc(v.rows, func(r row) bool { return r.dst == g.dst })
+	if at < 0 {
+		at = len(v.rows)
+		v.rows = append(v.rows, row{dst: g.dst})
 	}
-	slices.SortFunc(groups, func(a, b entry) int { return a.first.compare(b.first) })
-	v := &view{groups: len(groups)}
-	at := make(map[int]int) // rows by destination length
-	for _, e := range groups {
-		i, known := at[e.dst]
-		if !known {
-			i = len(v.rows)
-			at[e.dst] = i
-			v.rows = append(v.rows, row{first: e.first, dst: e.dst})
-		}
-		v.rows[i].groups = append(v.rows[i].groups, e)
+	r := &v.rows[at]
+	if r.groups = without(r.groups, g); first != nil {
+		i, _ := slices.BinarySearchFunc(r.groups, g.listed, func(e entry, at rank) int { return e.first.compare(at) })
+		r.groups = slices.Insert(r.groups, i, entry{g.listed, g})
+	}
+	if len(r.groups) == 0 {
+		v.rows = slices.Delete(v.rows, at, at+1)
+	} else {
+		r.first = r.groups[0].first
+		slices.SortFunc(v.rows, func(a, b row) int { return a.first.compare(b.first) })
 	}
 	ix.view.Store(v)
+}
+
+// without returns a copy without a group, with room for one.
+func without(groups []entry, g *group) []entry {
+	left := make([]entry, 0, len(groups)+1)
+	for _, e := range groups {
+		if e.group != g {
+			left = append(left, e)
+		}
+	}
+	return left
 }
 
 // len is the number of policies.

@@ -333,3 +333,23 @@ func BenchmarkAddDelete(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLoad fills an empty table with 100,000 policies; with descending priorities each comes before all others.
+func BenchmarkLoad(b *testing.B) {
+	for _, set := range policySets {
+		for _, order := range []string{"last", "first"} {
+			b.Run(set.name+"/"+order, func(b *testing.B) {
+				for b.Loop() {
+					table := New(Config{})
+					for i := range 100_000 {
+						p := none(pfkey.DirOut, set.sel(i))
+						if order == "first" {
+							p.Priority = uint32(100_000 - i)
+						}
+						mustAdd(b, table, p)
+					}
+				}
+			})
+		}
+	}
+}

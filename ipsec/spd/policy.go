@@ -44,9 +44,14 @@ type Policy struct {
 	ID      uint32
 	Created time.Time
 
-	used   atomic.Int64 // Unix seconds
-	serial uint64       // the order of insertion
-	gone   bool         // guarded by Table.mu; not in the table any more
+	used atomic.Int64 // Unix seconds
+
+	// Guarded by Table.mu, for policies with a lifetime.
+	seen int64     // used, when Expire looked last
+	last time.Time // when it was used last, or made
+
+	serial uint64 // the order of insertion
+	gone   bool   // guarded by Table.mu; not in the table any more
 }
 
 // Touch remembers that a packet met the policy at now, in Unix seconds.
@@ -91,6 +96,7 @@ func (p *Policy) own() (*Policy, error) {
 		Dir: p.Dir, Selector: sel, Type: p.Type, Requests: slices.Clone(p.Requests), Priority: p.Priority,
 		Created: time.Now(),
 	}
+	q.last = q.Created
 	if p.Hard != nil {
 		hard := *p.Hard
 		q.Hard = &hard

@@ -3,8 +3,8 @@
 // A Table is asked for each packet, by Lookup and Overlaps, from any number of goroutines. These take no lock, allocate
 // nothing, and answer with the first policy that fits in the order of priority and insertion, as the table stood at one
 // moment of the call: a policy that is added before another is deleted leaves no gap for a packet to slip through. What
-// they cost depends on how many kinds of selectors there are, hardly on how many policies. Package ipsec calls
-// them, package key changes the table; package kern hears of changes to keep its packet filter in step. The package
+// they cost depends on how many kinds of selectors a packet's addresses meet, hardly on how many policies or kinds there
+// are, and not even on that for busy flows, which are remembered until the next change. Package ipsec calls them, package key changes the table; package kern hears of changes to keep its packet filter in step. The package
 // decides nothing about packets.
 //
 // Lock order: Table.mu, then the locks inside of package snapmap. Functions given to OnChange run under neither.
@@ -45,6 +45,7 @@ type Table struct {
 	mu       sync.Mutex
 	byID     map[uint32]*Policy   // guarded by mu, as all below
 	mortal   map[*Policy]struct{} // policies with a lifetime
+	expired  time.Time            // when Expire was called last
 	serial   uint64               // of the newest policy
 	lastID   uint32               // without its direction
 	onChange func()
@@ -194,25 +195,38 @@ func (t *Table) Flush() int {
 // second. It looks at policies with a lifetime only.
 func (t *Table) Expire(now time.Time) []*Policy {
 	t.mu.Lock()
-	var over []*Policy
+	var gone []*Policy
 	for p := range t.mortal {
-		if p.expired(now) {
-			over = append(over, p)
+		if p.expired(now, t.expired) {
+			gone = append(gone, p)
 		}
 	}
-	for _, p := range over {
+	t.expired = now
+	for _, p := range gone {
 		t.removeLocked(p)
 	}
-	t.unlock(len(over) > 0)
-	slices.SortFunc(over, byOrder)
-	return over
+	t.unlock(len(gone) > 0)
+	slices.SortFunc(gone, byOrder)
+	return gone
 }
 
-func (p *Policy) expired(now time.Time) bool {
-	age := max(now.Sub(p.Created)/time.Second, 0)
-	idle := now.Unix() - max(p.used.Load(), p.Created.Unix())
-	return p.Hard.AddTime > 0 && uint64(age) >= p.Hard.AddTime ||
-		p.Hard.UseTime > 0 && idle > 0 && uint64(idle) >= p.Hard.UseTime
+// expired says whether a lifetime is over. The wall clock, which used is of, may have been set meanwhile: all that counts of
+// it is that it has moved since before, the time of the last call.
+func (p *Policy) expired(now, before time.Time) bool {
+	if used := p.used.Load(); used != p.seen {
+		p.seen = used
+		since := max(now.Sub(p.last), 0)
+		if !before.IsZero() {
+			since = min(since, now.Sub(before))
+		}
+		p.last = now.Add(-min(max(now.Sub(time.Unix(used, 0)), 0), since))
+	}
+	return over(p.Hard.AddTime, now.Sub(p.Created)) || over(p.Hard.UseTime, now.Sub(p.last))
+}
+
+// over says whether so much time is at least a limit in seconds, of which 0 is none.
+func over(limit uint64, d time.Duration) bool {
+	return limit > 0 && d >= time.Second && uint64(d/time.Second) >= limit
 }
 
 // Get returns the policy with an id, nil when there is none.

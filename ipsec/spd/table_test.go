@@ -255,6 +255,8 @@ func TestExpire(t *testing.T) {
 		idle := add(3, &sadb.Lifetime{UseTime: 5})
 		busy := add(4, &sadb.Lifetime{UseTime: 5})
 		replaced := add(5, &sadb.Lifetime{AddTime: 3})
+		before1970 := add(7, &sadb.Lifetime{UseTime: 5}) // as the clock was when packets met it, which was set then
+		tomorrow := add(8, &sadb.Lifetime{UseTime: 5})
 		endless := add(6, &sadb.Lifetime{AddTime: 1 << 63, UseTime: 1 << 63})
 		left, err := table.Update(none(pfkey.DirIn, replaced.Selector))
 		if err != nil {
@@ -266,11 +268,15 @@ func TestExpire(t *testing.T) {
 			if s <= 8 {
 				busy.Touch(time.Now().Unix())
 			}
+			if s == 3 {
+				before1970.Touch(-1)
+				tomorrow.Touch(time.Now().Unix() + 86400)
+			}
 			for _, p := range table.Expire(time.Now()) {
 				died[p] = s
 			}
 		}
-		want := map[*Policy]int{old: 10, idle: 5, busy: 13}
+		want := map[*Policy]int{old: 10, idle: 5, busy: 13, before1970: 7, tomorrow: 8}
 		for p, s := range want {
 			if died[p] != s {
 				t.Errorf("policy %v died after %d s, want %d", p.Src, died[p], s)
