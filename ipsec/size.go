@@ -28,7 +28,7 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool
 		wire.ClampMSS(b.Bytes(), p, segment(largest, p.Version))
 	}
 	if b.Len() > max(largest, smallest(p.Version)) {
-		if v := e.tooLarge(p, steps, largest); v.Action != Send {
+		if v := e.tooLarge(p, steps, mtu, largest); v.Action != Send {
 			return v, false
 		}
 	}
@@ -43,8 +43,9 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool
 //	tunnel, dfbit 1             split, then protect     tell                tell
 //	tunnel, dfbit 2             fragment outside        tell                tell
 //
-// TCP with DF is told in any case, because it can do better. Verdicts: Send (to be fragmented outside), Split, Refuse.
-func (e *Engine) tooLarge(p *wire.Packet, steps []step, largest int) Verdict {
+// TCP with DF is told in any case, because it can do better. An IPv6 packet of this host that no link carries is split, if it
+// goes on behind the end of the tunnel: its sender left the cutting to the last device, and no router may do it. Verdicts: Send (to be fragmented outside), Split, Refuse.
+func (e *Engine) tooLarge(p *wire.Packet, steps []step, mtu, largest int) Verdict {
 	tcp := p.Proto == wire.ProtoTCP && !p.Fragment
 	if p.Version == 4 && steps[0].tunnel {
 		switch dfbit := e.Knobs.DFBit.Load(); {
@@ -57,10 +58,20 @@ func (e *Engine) tooLarge(p *wire.Packet, steps []step, largest int) Verdict {
 	if p.Version == 4 && !p.DF {
 		return Verdict{Action: Send}
 	}
-	if !tcp && e.Local != nil && e.Local(p.Flow.Src) && e.lenient(p, largest) {
-		return Verdict{Action: Send}
+	if !tcp && e.Local != nil && e.Local(p.Flow.Src) {
+		if p.Len > mtu && e.goesBehind(p, &steps[0]) {
+			return Verdict{Action: Split, MTU: max(largest, smallest(6))}
+		}
+		if e.lenient(p, largest) {
+			return Verdict{Action: Send}
+		}
 	}
 	return Verdict{Action: Refuse, MTU: max(largest, smallest(p.Version))}
+}
+
+// goesBehind says whether a whole IPv6 packet leaves the tunnel of the first step at another host than it is for.
+func (e *Engine) goesBehind(p *wire.Packet, s *step) bool {
+	return p.Version == 6 && !p.Fragment && s.tunnel && p.Flow.Dst != s.sa.Dst && !e.Local(p.Flow.Dst)
 }
 
 // lenient is about packets of the host itself that are too large. Its stack sets DF, and cuts IPv6 packets, by the MTU of

@@ -86,6 +86,26 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestIPv6BehindATunnel: what is too large for any link is split before the tunnel where it goes on behind it.
+func TestIPv6BehindATunnel(t *testing.T) {
+	in, out := pairs[1], pairs[0]
+	for _, test := range []struct {
+		dst  string
+		n    int
+		want Action
+	}{{in.innerRight, 3000, Split}, {in.innerRight, 1400, Send}, {in.innerRight, 1000, Send}} {
+		h := newHost(t)
+		h.Local = func(a netip.Addr) bool { return a == addr(in.innerLeft) }
+		h.sa(out.left, out.right, 0x1001, pfkey.ModeTunnel, 0)
+		h.policy(pfkey.DirOut, in.all, in.all, pfkey.PolicyIPsec, tunnel(out.left, out.right, pfkey.LevelRequire))
+		b := udp(in.innerLeft, test.dst, test.n)
+		if v := h.Output(b); v.Action != test.want || v.Action == Split && (v.MTU <= 1400 || v.MTU >= 1500) {
+			t.Errorf("%d bytes: %+v", test.n, v)
+		}
+		b.Free()
+	}
+}
+
 // TestLocalSendersAreTold: the first packet that is too large goes out all the same, and the stack is told. Then DF counts.
 func TestLocalSendersAreTold(t *testing.T) {
 	for family, f := range pairs {

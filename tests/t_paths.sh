@@ -1,0 +1,46 @@
+#!/bin/sh
+# Each path of a packet past a gateway, under each kind of policy, in clear, protected as asked and protected otherwise:
+# what arrives is what docs/policy.md says. Then fragments of two origins, which must not become one packet.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+
+# left 10.1.0.1 ── 10.1.0.2 mid 10.2.0.1 ── 10.2.0.2 right, IPv6 alike
+for h in left mid right; do host $h; done
+wire left mid 1
+wire mid right 2
+at mid ip addr add 10.1.0.3/24 dev to-left
+at mid ip -6 addr add fd00:1::3/64 dev to-left nodad
+at mid sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+at left ip route add default via 10.1.0.2
+at left ip -6 route add default via fd00:1::2
+at right ip route add default via 10.2.0.1
+at right ip -6 route add default via fd00:2::1
+for h in left mid right; do at $h sh -c 'echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts'; done
+daemon mid
+daemon left
+
+step "the table of paths"
+must /usr/bin/python3 "$here/paths.py" "$tag" "$BIN"
+
+step "half a packet that came protected and half of one that did not make none"
+tunnel=esp/tunnel/10.1.0.1-10.1.0.2/require
+sa="add 10.1.0.1 10.1.0.2 esp 0x1001 -m tunnel -E aes-gcm-16 $key_gcm;"
+{
+	echo "flush; spdflush; $sa"
+	echo "spdadd 10.1.0.1 10.1.0.2 any -P out ipsec $tunnel;"
+	echo "spdadd fd00:1::1 fd00:1::2 any -P out ipsec $tunnel;"
+} | setkey left
+{
+	echo "flush; spdflush; $sa"
+	echo "spdadd 10.1.0.1 10.1.0.2 any -P in ipsec $tunnel;"
+	echo "spdadd fd00:1::1 fd00:1::2 any -P in ipsec $tunnel;"
+} | setkey mid
+for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
+	a=${pair% *} b=${pair#* }
+	behind "nc$a" mid nc -u -l -k "$b" 6000 >"$work/got"
+	sleep 0.3
+	must at left /usr/bin/python3 "$here/two_origins.py" to-mid "$a" "$b" 6000
+	wait_for 3 grep -q GOOD "$work/got" || fail "$a: fragments from one sender do not arrive"
+	lacks "$a" "$work/got" EVIL
+done
