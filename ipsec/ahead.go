@@ -53,6 +53,7 @@ func (e *Engine) Seal(b *mbuf.Buf, s *Sealing) bool {
 type Opening struct {
 	layer     esp.Opening
 	udp       bool
+	port      uint16 // of UDP that it came from
 	malformed bool
 }
 
@@ -63,9 +64,11 @@ func (e *Engine) Ahead(b *mbuf.Buf, udp bool, o *Opening) {
 	if e.off() {
 		return
 	}
-	if udp && !takeOutOfUDP(b) {
-		o.malformed = true
-		return
+	if udp {
+		port, ok := takeOutOfUDP(b)
+		if o.port, o.malformed = port, !ok; !ok {
+			return
+		}
 	}
 	var p wire.Packet
 	if wire.Parse(b.Bytes(), &p) != nil || p.Proto != wire.ProtoESP || p.Fragment || p.Len < p.Header+wire.ESPHeaderLen {
@@ -96,5 +99,5 @@ func (e *Engine) InputAhead(b *mbuf.Buf, o *Opening) Verdict {
 	if o.malformed {
 		return e.dropInUDP(b)
 	}
-	return e.input(b, &history{udp: o.udp, opening: &o.layer})
+	return e.input(b, &history{udp: o.udp, port: o.port, opening: &o.layer})
 }

@@ -30,6 +30,9 @@ type Keyer interface {
 	Acquire(policy *spd.Policy, request *spd.Request, src, dst netip.Addr)
 	// AcquirePolicy is called for a packet that met a policy without requests. It must not block.
 	AcquirePolicy(policy *spd.Policy)
+	// NewMapping is called for each packet of an SA in UDP that came from another address or port than the SA says: an
+	// address translator shows its peer anew. It must not block.
+	NewMapping(sa *sadb.SA, from netip.AddrPort)
 }
 
 // Config is what an Engine works with. SPD, SADB and Knobs are required.

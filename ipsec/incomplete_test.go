@@ -5,16 +5,21 @@ import (
 	"testing"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
 	"kipsec/ipsec/stats"
 	"kipsec/net/wire"
 )
 
-// asked is a Keyer that remembers the policies it was asked about.
-type asked struct{ policies []*spd.Policy }
+// asked is a Keyer that remembers what it was told.
+type asked struct {
+	policies []*spd.Policy
+	mappings []netip.AddrPort
+}
 
 func (a *asked) Acquire(*spd.Policy, *spd.Request, netip.Addr, netip.Addr) {}
 func (a *asked) AcquirePolicy(p *spd.Policy)                               { a.policies = append(a.policies, p) }
+func (a *asked) NewMapping(_ *sadb.SA, from netip.AddrPort)                { a.mappings = append(a.mappings, from) }
 
 // TestIncompletePolicy: a policy of type ipsec without requests lets nothing pass in either direction, and key management
 // is asked for each packet.

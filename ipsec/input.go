@@ -92,6 +92,9 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 		return false, e.drop(stats.InLifetime, p, proto, sa, spi)
 	}
 	e.countInput(set, sa, spi)
+	if h.udp && h.n == 0 {
+		e.followPeer(sa, p.Flow.Src, h.port)
+	}
 	finish(b.Bytes(), p)
 	p.Proto = next
 

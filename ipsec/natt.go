@@ -64,25 +64,28 @@ func (e *Engine) InputUDP(b *mbuf.Buf) Verdict {
 	if e.off() {
 		return Verdict{Action: Drop}
 	}
-	if !takeOutOfUDP(b) {
+	port, ok := takeOutOfUDP(b)
+	if !ok {
 		return e.dropInUDP(b)
 	}
-	return e.input(b, &history{udp: true})
+	return e.input(b, &history{udp: true, port: port})
 }
 
 func (e *Engine) dropInUDP(b *mbuf.Buf) Verdict {
 	return e.drop(stats.InMalformed, &wire.Packet{Version: version(b.Bytes())}, wire.ProtoESP, nil, 0)
 }
 
-// takeOutOfUDP removes the UDP header; lengths and checksum of the IP header agree with the packet then.
-func takeOutOfUDP(b *mbuf.Buf) bool {
+// takeOutOfUDP removes the UDP header, and returns the port that it came from; lengths and checksum of the IP header agree with
+// the packet then.
+func takeOutOfUDP(b *mbuf.Buf) (port uint16, ok bool) {
 	var p wire.Packet
 	if wire.Parse(b.Bytes(), &p) != nil || p.Fragment || p.Len < p.Header+wire.UDPHeaderLen {
-		return false
+		return 0, false
 	}
-	length := int(wire.UDP(b.Bytes()[p.Header:]).Length())
+	udp := wire.UDP(b.Bytes()[p.Header:])
+	port, length := udp.SrcPort(), int(udp.Length())
 	if length < wire.UDPHeaderLen || p.Header+length > p.Len {
-		return false
+		return 0, false
 	}
 	b.TrimBack(b.Len() - p.Header - length)
 	packet := b.Bytes()
@@ -90,7 +93,16 @@ func takeOutOfUDP(b *mbuf.Buf) bool {
 	copy(packet[wire.UDPHeaderLen:], packet[:p.Header])
 	b.TrimFront(wire.UDPHeaderLen)
 	finish(b.Bytes(), &wire.Packet{Version: p.Version, NextOff: p.ProtoOff})
-	return true
+	return port, true
+}
+
+// followPeer tells key management when the peer of an SA shows another address or port than the SA says. Only a packet that
+// has proved whose it is may say so.
+func (e *Engine) followPeer(sa *sadb.SA, from netip.Addr, port uint16) {
+	if e.Keyer == nil || sa.NAT == nil || sa.Src == from && sa.NAT.SrcPort == port || sa.Suite.ICVLen() == 0 {
+		return
+	}
+	e.Keyer.NewMapping(sa, netip.AddrPortFrom(from, port))
 }
 
 // translate makes the checksum of a transport mode packet right that came in UDP (RFC 3948 §3.1.2): its sender computed

@@ -80,7 +80,8 @@ type layer struct {
 type history struct {
 	layers [maxLayers]layer
 	n      int
-	udp    bool // the outermost layer came in UDP
+	udp    bool   // the outermost layer came in UDP
+	port   uint16 // and from this port
 
 	opening *esp.Opening // of the outermost layer, if that was opened ahead
 }

@@ -124,6 +124,9 @@ func (a asker) Acquire(policy *spd.Policy, r *spd.Request, src, dst netip.Addr) 
 // AcquirePolicy implements ipsec.Keyer.
 func (a asker) AcquirePolicy(policy *spd.Policy) { _ = a.Engine.AcquirePolicy(policy) }
 
+// NewMapping implements ipsec.Keyer.
+func (a asker) NewMapping(sa *sadb.SA, from netip.AddrPort) { a.Engine.NewMapping(sa, from) }
+
 // Config says where a kernel runs.
 type Config struct {
 	Netns  string // name or path of the network namespace; empty for the one of this process

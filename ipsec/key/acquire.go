@@ -136,15 +136,27 @@ func (e *Engine) ask(need Need) (seq uint32, send bool, err error) {
 			return 0, false, syscall.ENOBUFS
 		}
 	}
-	if a.seq++; a.seq == 0 {
-		a.seq++
-	}
+	seq = a.nextSeqLocked()
 	if a.byNeed == nil {
 		a.byNeed, a.bySeq = make(map[Need]*asked), make(map[uint32]*asked)
 	}
-	q := &asked{need: need, seq: a.seq, since: now}
+	q := &asked{need: need, seq: seq, since: now}
 	a.byNeed[need], a.bySeq[q.seq] = q, q
 	return q.seq, true, nil
+}
+
+// nextSeq numbers what the kernel says by itself; 0 is never a number.
+func (a *acquires) nextSeq() uint32 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.nextSeqLocked()
+}
+
+func (a *acquires) nextSeqLocked() uint32 {
+	if a.seq++; a.seq == 0 {
+		a.seq++
+	}
+	return a.seq
 }
 
 func (a *acquires) forgetLocked(q *asked) {

@@ -8,7 +8,7 @@
 // The errors of requests are KAME's (netkey/key.c), with the header of the request alone in the answer. Where
 // KAME is wrong or Linux's clients need something else, the function in question says so.
 //
-// Lock order: Engine.op, the databases' own, Engine.acquires.mu, Engine.mu, Socket.mu. A handler runs under op from its first look at a database to its
+// Lock order: Engine.op, the databases' own, Engine.acquires.mu and Engine.mappings.mu, Engine.mu, Socket.mu. A handler runs under op from its first look at a database to its
 // last message, so that every client sees changes in the order in which they were made; dumps take a snapshot and
 // send without it. Acquire and Expire do not take op: the databases may call them while they are locked.
 package key
@@ -59,6 +59,7 @@ type Engine struct {
 
 	registered atomic.Int32 // how many sockets are
 	acquires   acquires
+	mappings   mappings
 }
 
 // New makes an engine without sockets.
