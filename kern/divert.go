@@ -25,12 +25,17 @@ func (k *Kernel) removeRoutes() error {
 
 // divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
 func (k *Kernel) divert() error {
-	table, err := nft.Install(nft.Config{Device: Device, Queue: Queue, Fragments: Fragments, Selectors: k.selectors()})
+	table, err := nft.Install(nft.Config{
+		Device: Device, Queue: Queue, Fragments: Fragments, SocketQueue: SocketQueue, Selectors: k.selectors(),
+	})
 	if err != nil {
 		return err
 	}
 	k.closed = false
 	k.atShutdown(table.Remove)
+	if err := k.openSockets(table); err != nil {
+		return err
+	}
 	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
 	syncer := nft.NewSyncer(table, report)
 	changed := func() {

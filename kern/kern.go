@@ -26,6 +26,7 @@ import (
 	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/sockopt"
 	"kipsec/ipsec/spd"
 	"kipsec/kern/klog"
 	"kipsec/kern/sysctl"
@@ -46,21 +47,25 @@ const (
 	Queue = 27497
 	// Fragments is the NFQUEUE that brings fragments of clear packets.
 	Fragments = 27498
+	// SocketQueue is the NFQUEUE for packets of sockets with a policy of their own.
+	SocketQueue = 27499
 )
 
 // Kernel is one running kernel.
 type Kernel struct {
-	Tree   *sysctl.Tree
-	Knobs  *knob.Set
-	SADB   *sadb.DB
-	SPD    *spd.Table
-	Engine *ipsec.Engine
-	Key    *key.Engine
-	Log    *klog.Logger // gated by net.inet.ipsec.debug
-	Trace  *klog.Logger // gated by net.key.debug
+	Tree    *sysctl.Tree
+	Knobs   *knob.Set
+	SADB    *sadb.DB
+	SPD     *spd.Table
+	Sockets *spd.Sockets
+	Engine  *ipsec.Engine
+	Key     *key.Engine
+	Log     *klog.Logger // gated by net.inet.ipsec.debug
+	Trace   *klog.Logger // gated by net.key.debug
 
 	keepalive *ipsec.Keepalive
 	natEnds   chan struct{} // wakes followEnds
+	sockets   *sockets
 
 	netns  string
 	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
@@ -73,7 +78,7 @@ type Kernel struct {
 // New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
 // run whole ones.
 func New() (*Kernel, error) {
-	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), natEnds: make(chan struct{}, 1), fail: make(chan error, 16)}
+	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), Sockets: new(spd.Sockets), natEnds: make(chan struct{}, 1), fail: make(chan error, 16)}
 	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
 	k.Trace = klog.New("kipsecd", func() bool { return k.Knobs.Key.Debug.Load() != 0 })
 	trace := func(line string) { k.Trace.Printf(syslog.LOG_DEBUG, "%s", line) }
@@ -129,8 +134,9 @@ func (a asker) NewMapping(sa *sadb.SA, from netip.AddrPort) { a.Engine.NewMappin
 
 // Config says where a kernel runs.
 type Config struct {
-	Netns  string // name or path of the network namespace; empty for the one of this process
-	Socket string // path of the PF_KEY socket
+	Netns   string // name or path of the network namespace; empty for the one of this process
+	Socket  string // path of the PF_KEY socket
+	Sockopt string // path of the socket by which sockets get policies of their own; empty for none
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
@@ -141,7 +147,7 @@ func (k *Kernel) Boot(cfg Config) error {
 		err = k.inside(k.attach)()
 	}
 	if err == nil {
-		err = k.listen(cfg.Socket)
+		err = k.listen(cfg)
 	}
 	if err != nil {
 		return errors.Join(err, k.Shutdown())
@@ -263,6 +269,7 @@ func (k *Kernel) tick() func() error {
 				if k.Knobs.Enabled.Load() != 0 {
 					k.keepalive.Tick(now)
 				}
+				k.sockets.tick(now)
 				for _, p := range k.SPD.Expire(now) {
 					k.Key.ExpirePolicy(p)
 				}
@@ -273,12 +280,20 @@ func (k *Kernel) tick() func() error {
 	}
 }
 
-func (k *Kernel) listen(path string) error {
-	server, err := keysock.Listen(keysock.Config{Path: path, Engine: k.Key})
+func (k *Kernel) listen(cfg Config) error {
+	server, err := keysock.Listen(keysock.Config{Path: cfg.Socket, Engine: k.Key})
 	if err != nil {
 		return fmt.Errorf("PF_KEY socket: %w", err)
 	}
 	k.atShutdown(server.Close)
+	if cfg.Sockopt == "" {
+		return nil
+	}
+	sockopts, err := sockopt.Listen(cfg.Sockopt, k.sockets)
+	if err != nil {
+		return fmt.Errorf("socket for policies of sockets: %w", err)
+	}
+	k.atShutdown(sockopts.Close)
 	return nil
 }
 

@@ -28,6 +28,8 @@ var mayImport = map[string][]string{
 	"net/nft":       {"net/wire"},
 	"net/nfq":       {"net/wire"},
 	"net/route":     {"net/nft", "net/wire"},
+	"net/socket":    {},
+	"net/diag":      {},
 	"net/ns/nstest": {"net/ns"},
 
 	"ipsec/alg":     {"ipsec/pfkey"},
@@ -38,7 +40,8 @@ var mayImport = map[string][]string{
 	"ipsec/ah":      {"ipsec/alg", "ipsec/pfkey", "ipsec/sadb", "ipsec/stats", "net/mbuf", "net/wire"},
 	"ipsec/knob":    {"kern/sysctl"},
 	"ipsec/key":     {"ipsec/alg", "ipsec/knob", "ipsec/pfkey", "ipsec/sadb", "ipsec/spd", "net/wire"},
-	"ipsec/keysock": {"ipsec/key", "ipsec/pfkey"},
+	"ipsec/keysock": {"ipsec/key", "ipsec/pfkey", "net/peer"},
+	"ipsec/sockopt": {"ipsec/pfkey", "ipsec/polstr", "kern/run", "net/peer"},
 	"ipsec/polstr":  {"ipsec/pfkey", "net/wire"},
 	"ipsec/netstat": {"ipsec/alg", "ipsec/key", "ipsec/pfkey", "ipsec/stats"},
 	"ipsec/setkey":  {"ipsec/alg", "ipsec/pfkey", "ipsec/polstr", "net/wire"},

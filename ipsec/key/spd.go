@@ -70,12 +70,17 @@ func (e *Engine) policy(m *pfkey.Message) (*spd.Policy, error) {
 		p.Requests = append(p.Requests, r)
 	}
 	// Ids are given out when nothing can fail any more but the SPD itself.
-	for i := range p.Requests {
-		if r := &p.Requests[i]; r.Level == pfkey.LevelUnique && r.ReqID == 0 {
+	e.assignReqIDs(p.Requests)
+	return p, nil
+}
+
+// assignReqIDs gives ids to the requests that want an SA of their own and name none.
+func (e *Engine) assignReqIDs(requests []spd.Request) {
+	for i := range requests {
+		if r := &requests[i]; r.Level == pfkey.LevelUnique && r.ReqID == 0 {
 			r.ReqID = e.newReqID()
 		}
 	}
-	return p, nil
 }
 
 // request checks one transform (KAME key_msg2sp). Only the level unique has an id of its own; one beyond

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kipsec/ipsec/key"
+	"kipsec/net/peer"
 )
 
 // Defaults of Config.
@@ -147,7 +148,7 @@ func (s *Server) admit(uc *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	if err := privileged(raw); err != nil {
+	if err := peer.Privileged(raw); err != nil {
 		return err
 	}
 	setBuffers(raw)

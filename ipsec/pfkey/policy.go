@@ -27,6 +27,25 @@ type Request struct {
 	Src, Dst netip.AddrPort // both valid, of one family, or both zero: the packet's own
 }
 
+// ParsePolicy reads a policy extension that stands alone, as ipsec_set_policy(3) makes it for setsockopt: of the length that
+// it says. Its number is that of the extension, or 12, which OpenIKED writes there.
+func ParsePolicy(b []byte) (*Policy, error) {
+	if len(b) < 16 || int(binary.NativeEndian.Uint16(b))*8 != len(b) {
+		return nil, ErrExtLength
+	}
+	if t := ExtType(binary.NativeEndian.Uint16(b[2:])); t != ExtPolicy && t != ExtSensitivity {
+		return nil, ErrPolicy
+	}
+	var m Message
+	if err := parsePolicy(&m, b); err != nil {
+		return nil, err
+	}
+	return m.Policy, nil
+}
+
+// AppendTo appends the policy as an extension that stands alone.
+func (p *Policy) AppendTo(b []byte) []byte { return appendPolicy(&Message{Policy: p}, b) }
+
 // parsePolicy reads the policy and its requests as KAME key_msg2sp does, in Linux's layout. Each request
 // says its length in bytes; less than a word at the end is padding.
 func parsePolicy(m *Message, b []byte) error {

@@ -7,9 +7,11 @@
 //	hook prerouting  enter     forget our bits of the mark; packets from enc0 get MarkReturn
 //	hook prerouting  divert    packets to be forwarded that match "out" get MarkForward
 //	hook input       input     ESP in UDP is taken away from UDP;
-//	                           packets from enc0, IPsec itself and neighbour discovery pass; others that match "in" are queued
+//	                           packets from enc0, IPsec itself and neighbour discovery pass; others are judged by the mark of
+//	                           the socket that gets them, see below; those that match "in" are queued
 //	hook forward     forward   packets from enc0 pass; others that match "in" are queued
-//	hook output      output    what kipsec sends and neighbour discovery pass; others that match "out" get MarkDivert
+//	hook output      output    what kipsec sends and neighbour discovery pass; so do packets of sockets with MarkOutBypass, and
+//	                           those of other sockets with a policy are queued; others that match "out" get MarkDivert
 //	hook postrouting leave     packets with one of those two marks that leave through another interface are queued
 //
 // The last is for what routing rules cannot divert, because the interface is part of the destination: multicast, and IPv6
@@ -18,6 +20,12 @@
 //
 // Fragments are queued before anybody can join them, and by themselves: joined with pieces that came protected, from enc0,
 // they would look protected themselves.
+//
+// A socket with a policy of its own has a mark (SO_MARK) that SocketMark made, and so have its packets, and the sockets that
+// it accepts. A TUN device does not tell marks, so these packets do not go to enc0: they wait in SocketQueue while kipsec
+// sends what the policy makes of them. What arrives in clear for a socket with MarkInBypass passes, for others with a policy
+// it is queued; the rules ask only while there is any such socket, see SetSockets. They see the sockets of TCP and UDP only. A
+// connection that is about to be accepted, and one that has ended, shows them no mark: its packets are queued as well.
 //
 // What the marks mean to routing is package route's business, what happens to queued packets package nfq's. The rules pick
 // by addresses only, and may pick more than a policy covers but never less: the engine decides.
@@ -33,7 +41,8 @@ package nft
 // TableName is the name of the table, in family ip and in family ip6.
 const TableName = "kipsec"
 
-// Bits of the packet mark. They fill the top nibble; the other bits are the user's and are kept.
+// Bits of the packet mark. They fill the top nibble; the other bits are the user's and are kept, but for those of MarkSocket on
+// sockets with a policy of their own and on their packets.
 const (
 	// MarkDivert is on packets of this host that are to go to enc0.
 	MarkDivert uint32 = 0x10000000
@@ -41,7 +50,8 @@ const (
 	MarkInUDP = MarkDivert
 	// MarkReturn is on packets that came from enc0. With src_valid_mark they pass the reverse path check.
 	MarkReturn uint32 = 0x20000000
-	// MarkBypass is on packets that kipsec sends (SO_MARK of its sockets): the rules leave them alone.
+	// MarkBypass is on packets that kipsec sends (SO_MARK of its sockets): the rules leave them alone. With bits of MarkSocket
+	// it is on packets of sockets with a policy of their own. No routing rule looks at it.
 	MarkBypass uint32 = 0x40000000
 	// MarkForward is on packets of other hosts that are to go to enc0. It is not MarkDivert because the reverse path check
 	// of such a packet (where the user has src_valid_mark on) looks exactly like the output of a local one.
@@ -49,3 +59,41 @@ const (
 	// MarkMask is all of them.
 	MarkMask uint32 = 0xf0000000
 )
+
+// Bits of the mark of a socket with a policy of its own, where MarkBypass is set too.
+const (
+	// MarkSocket is all of them.
+	MarkSocket uint32 = 0x0fff0000
+	// MarkOutBypass says that the socket's packets leave as they are.
+	MarkOutBypass uint32 = 0x08000000
+	// MarkInBypass says that clear packets for the socket pass.
+	MarkInBypass uint32 = 0x04000000
+
+	socketShift = 16
+	maxSocket   = 1<<10 - 1
+)
+
+// SocketMark returns old with the bits for a socket whose policy has a number from 1 to 1,023. A number of 0 takes all bits
+// away.
+func SocketMark(old uint32, number uint16, outBypass, inBypass bool) uint32 {
+	mark := old &^ (MarkMask | MarkSocket)
+	if number == 0 {
+		return mark
+	}
+	mark |= MarkBypass | uint32(number&maxSocket)<<socketShift
+	if outBypass {
+		mark |= MarkOutBypass
+	}
+	if inBypass {
+		mark |= MarkInBypass
+	}
+	return mark
+}
+
+// SocketNumber returns the number of the policy that a socket or packet is marked with; 0 for none.
+func SocketNumber(mark uint32) uint16 {
+	if mark&MarkBypass == 0 {
+		return 0
+	}
+	return uint16(mark>>socketShift) & maxSocket
+}

@@ -70,6 +70,23 @@ func setMark(clear, set uint32) exprs {
 	return rule(maskMark(^(clear|set), set), exprs{&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg}})
 }
 
+// ofSocket loads what the kernel says of the socket that gets the packet. Where there is none, or none that has it, the rule
+// does not match.
+func ofSocket(key expr.SocketKey) exprs { return exprs{&expr.Socket{Key: key, Register: reg}} }
+
+// socketMarked matches packets for a socket that has all of the bits in its mark.
+func socketMarked(bits uint32) exprs {
+	want := binaryutil.NativeEndian.PutUint32(bits)
+	return rule(ofSocket(expr.SocketKeyMark), exprs{
+		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 4, Mask: want, Xor: make([]byte, 4)},
+	}, is(expr.CmpOpEq, want))
+}
+
+// unmarked matches packets that have none of the bits.
+func unmarked(bits uint32) exprs {
+	return rule(maskMark(bits, 0), is(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(0)))
+}
+
 // carriesIPsec matches packets whose protocol is in the set protocolSet.
 func carriesIPsec() exprs {
 	return exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, SetName: protocolSet}}

@@ -12,6 +12,7 @@ import (
 type features struct {
 	families    []family
 	nativeQueue bool
+	socket      bool // the expression that finds the socket of a packet
 }
 
 const probeName = "kipsec-probe"
@@ -34,6 +35,7 @@ func probe(c *conn) (features, error) {
 			return found, fmt.Errorf("nf_tables of this kernel can neither queue nor call the NFQUEUE target: %w", err)
 		}
 	}
+	found.socket = c.try(ip4, socketMarked(MarkBypass)) == nil
 	for _, f := range found.families {
 		if err := c.tryLookup(f); err != nil {
 			return found, fmt.Errorf("nf_tables of this kernel has no sets of address pairs: %w", err)

@@ -13,6 +13,11 @@ const (
 	outChain    = "out"
 	inChain     = "in"
 	askChain    = "ask"
+
+	forgetChain   = "forget"   // takes our bits away from a packet's mark
+	senderChain   = "sender"   // packets of sockets with MarkBypass
+	receiverChain = "receiver" // packets for sockets with a policy
+	socketsSet    = "sockets"  // holds the number of the family while there may be sockets with a policy
 )
 
 // baseChain is one row of the fixed part of the ruleset.
@@ -29,8 +34,8 @@ type baseChain struct {
 // Priorities: fragments comes before connection tracking joins them (-400). enter comes before every check of the reverse path that a firewall may make (firewalld does at -290). divert
 // and output come after destination NAT (-100), for it is where the packet really goes that counts. input and forward come
 // after the usual firewall chains (0): what those drop nobody has to ask about. leave comes before source NAT (100).
-func baseChains(f family, c Config, native bool) []baseChain {
-	forget := rule(marked(MarkMask), setMark(MarkMask, 0))
+func baseChains(f family, c Config, has features) []baseChain {
+	forget := rule(marked(MarkMask), jump(forgetChain))
 	fromEnc := fromDevice(c.Device)
 	chains := []baseChain{
 		{"fragments", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, []exprs{
@@ -55,6 +60,7 @@ func baseChains(f family, c Config, native bool) []baseChain {
 			rule(protocol(wire.ProtoUDP), toEnd(f), jump(udpChain)),
 			rule(fromEnc, accept()),
 			rule(carriesIPsec(), accept()),
+			rule(familyIn(socketsSet), jump(receiverChain)),
 			jump(inChain),
 		}},
 		{"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 20, []exprs{
@@ -62,12 +68,12 @@ func baseChains(f family, c Config, native bool) []baseChain {
 			jump(inChain),
 		}},
 		{"output", nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, []exprs{
-			rule(marked(MarkBypass), accept()),
+			rule(marked(MarkBypass), jump(senderChain)),
 			forget,
 			jump(outChain),
 		}},
 		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
-			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Queue, native)),
+			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Queue, has.nativeQueue)),
 		}},
 	}
 	if f.size == 16 {
@@ -83,7 +89,7 @@ func (b *baseChain) insert(at int, rules ...exprs) {
 }
 
 // addFixed appends to a transaction what makes a table anew. The chains in and out are there and empty.
-func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, native bool) {
+func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, sockets bool) {
 	tx.AddTable(t)
 	tx.DelTable(t)
 	tx.AddTable(t)
@@ -95,13 +101,14 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, native b
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
 	for _, r := range []exprs{
-		rule(f.isWhole(), queue(c.Queue, native)),
-		queue(c.Fragments, native),
+		rule(f.isWhole(), queue(c.Queue, has.nativeQueue)),
+		queue(c.Fragments, has.nativeQueue),
 	} {
 		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: askChain}, Exprs: r})
 	}
 	addInUDP(tx, t, f)
-	for _, b := range baseChains(f, c, native) {
+	addSockets(tx, t, f, c, has, sockets)
+	for _, b := range baseChains(f, c, has) {
 		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
 		for _, r := range b.rules {
 			tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})

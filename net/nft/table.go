@@ -19,8 +19,9 @@ import (
 type Config struct {
 	// Device is the name of the interface on whose other side kipsec is, enc0.
 	Device string
-	// Queue is the number of the NFQUEUE that clear packets are handed to, Fragments of that for their fragments.
-	Queue, Fragments uint16
+	// Queue is the number of the NFQUEUE that clear packets are handed to, Fragments of that for their fragments, SocketQueue
+	// of that for packets of sockets with a policy of their own.
+	Queue, Fragments, SocketQueue uint16
 	// Selectors and Wide are what is picked from the first moment on, as in Table.Set.
 	Selectors Selectors
 	Wide      bool
@@ -35,8 +36,10 @@ type Table struct {
 	conn   *conn
 	chains []*chain
 	ends   map[netip.AddrPort]bool // see SetEnds
-	added  time.Time               // when something was added last
-	stale  bool                    // the kernel's state is not known: the next Set makes the table anew
+
+	noSockets bool      // see SetSockets
+	added     time.Time // when something was added last
+	stale     bool      // the kernel's state is not known: the next Set makes the table anew
 }
 
 // chain is one of the chains that follow the selectors, and what the kernel has of it.
@@ -84,6 +87,9 @@ func newChains(has features, cfg Config, table string) []*chain {
 
 // NativeQueue says whether the ruleset uses nftables' own queue expression; otherwise it is the target of iptables.
 func (t *Table) NativeQueue() bool { return t.has.nativeQueue }
+
+// Sockets says whether the kernel has the expression that finds the socket of a packet. Without it no rule looks at sockets.
+func (t *Table) Sockets() bool { return t.has.socket }
 
 // IPv6 says whether there is a table for IPv6: false on a kernel that is built without it.
 func (t *Table) IPv6() bool { return len(t.has.families) > 1 }
@@ -170,7 +176,7 @@ func (t *Table) makeAnew() error {
 // addTables makes the tables of the chains, with rules that pick everything.
 func (t *Table) addTables(tx *nftables.Conn, chains []*chain) {
 	for _, f := range t.has.families {
-		addFixed(tx, table(f, chains[0].table), f, t.config, t.has.nativeQueue)
+		addFixed(tx, table(f, chains[0].table), f, t.config, t.has, !t.noSockets)
 	}
 	for _, c := range chains {
 		c.begin(tx)

@@ -93,7 +93,7 @@ func (c *chain) begin(tx *nftables.Conn) {
 
 // setWide turns picking everything on or off.
 func (c *chain) setWide(tx *nftables.Conn, on bool) {
-	elements := []nftables.SetElement{{Key: []byte{byte(c.family.table)}}}
+	elements := c.family.switchOn()
 	if on {
 		_ = tx.SetAddElements(c.wideSet(), elements)
 	} else {

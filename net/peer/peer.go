@@ -1,4 +1,8 @@
-package keysock
+// Package peer tells who is at the other end of a Unix socket: whether it may do what takes privilege in a kernel.
+//
+// Package keysock asks who may speak PF_KEY, package sockopt who may free a socket of all policies. The package refuses
+// nobody itself.
+package peer
 
 import (
 	"fmt"
@@ -10,16 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// privileged says whether the peer of a fresh connection may use PF_KEY: uid 0 in our user namespace (the kernel
-// translates the uid for us), or CAP_NET_ADMIN in it.
-func privileged(raw syscall.RawConn) error {
-	var cred *unix.Ucred
-	var err error
+// Credentials returns who the peer was when it connected. The kernel translates the ids into our user namespace.
+func Credentials(raw syscall.RawConn) (cred *unix.Ucred, err error) {
 	if cerr := raw.Control(func(fd uintptr) {
 		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); cerr != nil {
-		return cerr
+		return nil, cerr
 	}
+	return cred, err
+}
+
+// Privileged returns nil when the peer of a fresh connection may do what root may: uid 0 in our user namespace, or
+// CAP_NET_ADMIN in it.
+func Privileged(raw syscall.RawConn) error {
+	cred, err := Credentials(raw)
 	if err != nil {
 		return err
 	}

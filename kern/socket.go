@@ -1,0 +1,245 @@
+package kern
+
+import (
+	"errors"
+	"fmt"
+	"log/syslog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/ipsec/key"
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sockopt"
+	"kipsec/ipsec/spd"
+	"kipsec/kern/run"
+	"kipsec/net/diag"
+	"kipsec/net/nft"
+	"kipsec/net/socket"
+)
+
+// sockets gives the sockets of programs their policies. What a socket wants is in its mark: it lives and dies with the socket,
+// and Linux hands it on to the sockets that are accepted and to every packet.
+type sockets struct {
+	kernel *Kernel
+	policy *spd.Sockets
+	rules  *nft.Table
+	netns  run.Netns
+	alive  *socket.Alive
+	diag   *diag.Conn // nil where the kernel has none
+	noDiag error      // why
+
+	mu      sync.Mutex // held by who changes marks or forgets policies
+	checked time.Time  // guarded by mu; when forget ran last
+}
+
+var _ sockopt.Kernel = (*sockets)(nil)
+
+// openSockets runs inside the network namespace, when the rules are there.
+func (k *Kernel) openSockets(rules *nft.Table) (err error) {
+	s := &sockets{kernel: k, policy: k.Sockets, rules: rules}
+	if s.netns, err = run.NetnsOf("/proc/thread-self/ns/net"); err != nil {
+		return err
+	}
+	if s.alive, err = socket.NewAlive(); err != nil {
+		return err
+	}
+	k.atShutdown(s.alive.Close)
+	if s.diag, s.noDiag = diag.Open(); s.diag != nil {
+		k.atShutdown(s.diag.Close)
+	}
+	k.sockets = s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.forgetLocked()
+}
+
+// SetSocketPolicy implements sockopt.Kernel.
+func (s *sockets) SetSocketPolicy(fd int, level *sockopt.Level, policy []byte, privileged bool) error {
+	target, err := s.target(fd, level)
+	if err != nil {
+		return err
+	}
+	dir, rule, err := s.kernel.Key.SocketRule(policy, target.V6, privileged)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mark, err := target.Mark()
+	if err != nil {
+		return err
+	}
+	want := spd.SocketPolicy{Privileged: privileged || target.Creator == 0}
+	if old := s.marked(mark); old != nil {
+		want.Privileged = want.Privileged || old.Privileged
+		want.In, want.Out = old.In, old.Out
+	}
+	if dir == pfkey.DirIn {
+		want.In = rule
+	} else {
+		want.Out = rule
+	}
+	if err := s.possible(target, dir, rule); err != nil {
+		return err
+	}
+	return s.applyLocked(target, mark, &want)
+}
+
+// applyLocked marks a socket with what it wants.
+func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.SocketPolicy) error {
+	if want.In == nil && want.Out == nil {
+		return target.SetMark(nft.SocketMark(mark, 0, false, false))
+	}
+	p, err := s.policy.Put(want)
+	if errors.Is(err, spd.ErrFull) {
+		if err := s.forgetLocked(); err != nil {
+			return err
+		}
+		p, err = s.policy.Put(want)
+	}
+	if errors.Is(err, spd.ErrFull) {
+		return fmt.Errorf("sockets have too many different policies: %w", unix.ENOBUFS)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.alive.Add(target, p.Index()); err != nil {
+		return err
+	}
+	if p.In != nil {
+		if err := s.rules.SetSockets(true); err != nil {
+			return err
+		}
+	}
+	return target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In)))
+}
+
+// bypasses says whether the packets of a direction are nobody's business. Without privilege the SPD is asked first.
+func bypasses(p *spd.SocketPolicy, r *spd.Rule) bool {
+	return p.Privileged && r != nil && r.Type == pfkey.PolicyBypass
+}
+
+// SocketPolicy implements sockopt.Kernel.
+func (s *sockets) SocketPolicy(fd int, level *sockopt.Level, request []byte) (*pfkey.Policy, error) {
+	target, err := s.target(fd, level)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := key.SocketDir(request)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mark, err := target.Mark()
+	if err != nil {
+		return nil, err
+	}
+	p := s.marked(mark)
+	if p == nil && nft.SocketNumber(mark) != 0 {
+		return nil, fmt.Errorf("%w: %w", errEarlier, unix.ENOENT)
+	}
+	return key.SocketPolicy(p, dir), nil
+}
+
+// errEarlier is what is known of a mark that is not in the table.
+var errEarlier = errors.New("the socket got its policy from an earlier kipsecd")
+
+// target looks at the descriptor of a client.
+func (s *sockets) target(fd int, level *sockopt.Level) (*socket.Socket, error) {
+	t, err := socket.Of(fd)
+	if err != nil {
+		return nil, err
+	}
+	if level != nil {
+		switch {
+		case *level == sockopt.IPv6 && !t.V6, *level == sockopt.IPv4 && t.V6 && t.Type == unix.SOCK_RAW:
+			return nil, fmt.Errorf("a socket of another family: %w", unix.ENOPROTOOPT)
+		}
+	}
+	dev, ino, err := t.Netns()
+	if err != nil {
+		return nil, err
+	}
+	if (run.Netns{Dev: dev, Ino: ino}) != s.netns {
+		return nil, fmt.Errorf("a socket of another network namespace: %w", unix.EXDEV)
+	}
+	return t, nil
+}
+
+// passing stands for what an earlier kipsecd was asked for, as far as the mark alone tells.
+var passing = &spd.Rule{Type: pfkey.PolicyBypass}
+
+// marked returns the policy of a mark, or nil when there is none or it is not known. A bypass can be told from the mark itself, also
+// when it was set for an earlier kipsecd.
+func (s *sockets) marked(mark uint32) *spd.SocketPolicy {
+	number := nft.SocketNumber(mark)
+	if number == 0 {
+		return nil
+	}
+	if p := s.policy.Get(number); p != nil {
+		return p
+	}
+	in, out := mark&nft.MarkInBypass != 0, mark&nft.MarkOutBypass != 0
+	if !in && !out {
+		return nil
+	}
+	p := &spd.SocketPolicy{Privileged: true}
+	if in {
+		p.In = passing
+	}
+	if out {
+		p.Out = passing
+	}
+	return p
+}
+
+// possible refuses what this kernel lacks the means for.
+func (s *sockets) possible(_ *socket.Socket, dir pfkey.Dir, rule *spd.Rule) error {
+	if rule == nil {
+		return nil
+	}
+	if rule.Type == pfkey.PolicyIPsec {
+		return fmt.Errorf("policies of sockets with requests are not there yet: %w", unix.EOPNOTSUPP)
+	}
+	if dir == pfkey.DirIn && !s.rules.Sockets() {
+		return fmt.Errorf("nf_tables of this kernel cannot find the socket of a packet (NFT_SOCKET): %w", unix.EOPNOTSUPP)
+	}
+	return nil
+}
+
+// forgetPeriod is how often policies are looked for that no socket has any more.
+const forgetPeriod = 30 * time.Second
+
+// tick forgets now and then what no socket wants any more.
+func (s *sockets) tick(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.checked) < forgetPeriod {
+		return
+	}
+	if err := s.forgetLocked(); err != nil {
+		s.kernel.Log.Printf(syslog.LOG_ERR, "policies of sockets: %v", err)
+	}
+}
+
+// forgetLocked takes away the policies that no socket has any more: neither one that asked and is still open, nor, among all of
+// TCP and UDP, one that was accepted by it. Without sock_diag only the former are known, and nothing can be forgotten.
+func (s *sockets) forgetLocked() error {
+	s.checked = time.Now()
+	if s.diag == nil {
+		return nil
+	}
+	var used [spd.MaxSocketPolicies + 1]bool
+	note := func(number uint16) { used[number] = number != 0 }
+	if err := s.alive.Numbers(note); err != nil {
+		return err
+	}
+	if err := s.diag.Marks(nft.MarkBypass, func(mark uint32) { note(nft.SocketNumber(mark)) }); err != nil {
+		return err
+	}
+	_, foreign := s.policy.Keep(func(i uint16) bool { return used[i] })
+	return s.rules.SetSockets(foreign > 0 || len(s.policy.Inbound()) > 0)
+}
