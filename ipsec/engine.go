@@ -52,6 +52,10 @@ type Config struct {
 	// Tell is called to make the host's own stack send packets from src to dst of at most mtu bytes, or with leave to be
 	// fragmented. It must not block. nil: the stack is not told.
 	Tell func(src, dst netip.Addr, mtu int)
+
+	// Sockets are the policies of sockets, Receiver finds the one of a packet. nil: sockets have none.
+	Sockets  *spd.Sockets
+	Receiver Receiver
 }
 
 // Engine is the policy engine and the data path of one kernel.

@@ -178,6 +178,7 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 // accept is the inbound check: the policies for the packet against the protection that it had.
 func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
 	m, why := e.judge(p, b, h)
+	why = e.acceptForSocket(p, b, h, m.in, why)
 	e.note(m, why)
 	return why
 }
@@ -273,7 +274,10 @@ func (e *Engine) judgePart(dir pfkey.Dir, p *wire.Packet, h *history) (policy *s
 
 // Check asks the same about a packet that came in clear, for this host or for others behind it. The packet may be cut
 // off after its headers; it is not changed. Verdicts: Pass, Drop.
-func (e *Engine) Check(b []byte) Verdict {
+func (e *Engine) Check(b []byte) Verdict { return e.CheckFrom(b, 0) }
+
+// CheckFrom is Check for a packet of which is known through which interface it came.
+func (e *Engine) CheckFrom(b []byte, device uint32) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
 	}
@@ -283,6 +287,7 @@ func (e *Engine) Check(b []byte) Verdict {
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
 	m, why := e.judgeClear(&p, b)
+	why = e.acceptForSocket(&p, b, &history{device: device}, m.in, why)
 	e.note(m, why)
 	if why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)

@@ -63,6 +63,13 @@ func (e *Engine) decide(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Re
 		return nil, Drop, stats.OutDefault
 	case policy == nil:
 		return nil, Pass, stats.OK
+	}
+	return e.decideBy(policy, p)
+}
+
+// decideBy asks one policy.
+func (e *Engine) decideBy(policy *spd.Policy, p *wire.Packet) (*spd.Policy, Action, stats.Reason) {
+	switch {
 	case p.Fragment && !decidable(policy, p):
 		return policy, Reassemble, stats.OK
 	case policy.Type == pfkey.PolicyNone:

@@ -82,6 +82,7 @@ type history struct {
 	n      int
 	udp    bool   // the outermost layer came in UDP
 	port   uint16 // and from this port
+	device uint32 // index of the interface where a clear packet came from, 0 for others and where it is not known
 
 	opening *esp.Opening // of the outermost layer, if that was opened ahead
 }

@@ -33,7 +33,7 @@ func (k *Kernel) divert() error {
 	}
 	k.closed = false
 	k.atShutdown(table.Remove)
-	if err := k.openSockets(table); err != nil {
+	if err := k.sockets.start(table); err != nil {
 		return err
 	}
 	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }

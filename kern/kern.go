@@ -196,6 +196,9 @@ func (k *Kernel) attach() (err error) {
 	if err := k.watchSizes(path); err != nil {
 		return err
 	}
+	if err := k.openSockets(path); err != nil {
+		return err
+	}
 	// Tunnels of IPComp send what they cannot compress as a packet in a packet.
 	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {

@@ -74,7 +74,9 @@ func (p *Path) deliver(bufs []*mbuf.Buf) {
 // outbound is the state of one goroutine that sends.
 type outbound struct {
 	path      *Path
-	fragments *frag.Reassembler // of packets that the stack hands over in fragments
+	wire      link.Link
+	output    func(*mbuf.Buf, *ipsec.Sealing) ipsec.Verdict // what decides about packets
+	fragments *frag.Reassembler                             // of packets that the stack hands over in fragments
 
 	// Of the batch in progress.
 	wire4, wire6 []*mbuf.Buf // finished packets, but for those in unsealed
@@ -93,7 +95,7 @@ type unsealed struct {
 }
 
 func newOutbound(p *Path) *outbound {
-	o := &outbound{path: p, fragments: frag.New(frag.DefaultLimits)}
+	o := &outbound{path: p, wire: p.Wire, output: p.Engine.OutputLater, fragments: frag.New(frag.DefaultLimits)}
 	o.seal = newTask(func(i int) {
 		u := &o.unsealed[i]
 		if !p.Engine.Seal(u.buf, &u.sealing) {
@@ -105,10 +107,20 @@ func newOutbound(p *Path) *outbound {
 }
 
 func (o *outbound) run(bufs []*mbuf.Buf) {
-	o.wire4, o.wire6, o.local, o.unsealed = o.wire4[:0], o.wire6[:0], o.local[:0], o.unsealed[:0]
+	o.begin()
 	for _, b := range bufs {
-		o.carry(b, o.path.Engine.OutputLater(b, &o.current))
+		o.carry(b, o.output(b, &o.current))
 	}
+	o.end()
+}
+
+// begin starts a batch.
+func (o *outbound) begin() {
+	o.wire4, o.wire6, o.local, o.unsealed = o.wire4[:0], o.wire6[:0], o.local[:0], o.unsealed[:0]
+}
+
+// end finishes the packets of the batch and sends them.
+func (o *outbound) end() {
 	o.path.workers.run(o.seal, len(o.unsealed))
 	if o.lost.Swap(false) {
 		o.forget()
@@ -134,7 +146,7 @@ func (o *outbound) transmit(version int, bufs []*mbuf.Buf) {
 	if len(bufs) == 0 {
 		return
 	}
-	if failed, err := o.path.Wire.WriteBatch(bufs); failed > 0 {
+	if failed, err := o.wire.WriteBatch(bufs); failed > 0 {
 		o.path.Engine.WireFailed(version, failed, err)
 	}
 }
@@ -165,7 +177,7 @@ func (o *outbound) carry(b *mbuf.Buf, v ipsec.Verdict) {
 		}
 	case ipsec.Reassemble:
 		if whole := o.fragments.Add(b); whole != nil {
-			o.carry(whole, o.path.Engine.Output(whole))
+			o.carry(whole, o.output(whole, &o.current))
 		}
 	case ipsec.Refuse:
 		o.refuse(b, v.MTU)

@@ -4,19 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"log/syslog"
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"kipsec/ipsec"
 	"kipsec/ipsec/key"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sockopt"
 	"kipsec/ipsec/spd"
 	"kipsec/kern/run"
 	"kipsec/net/diag"
+	"kipsec/net/link"
+	"kipsec/net/mbuf"
+	"kipsec/net/nfq"
 	"kipsec/net/nft"
+	"kipsec/net/rawip"
 	"kipsec/net/socket"
+	"kipsec/net/wire"
 )
 
 // sockets gives the sockets of programs their policies. What a socket wants is in its mark: it lives and dies with the socket,
@@ -24,21 +32,28 @@ import (
 type sockets struct {
 	kernel *Kernel
 	policy *spd.Sockets
-	rules  *nft.Table
+	device uint32 // index of enc0
 	netns  run.Netns
 	alive  *socket.Alive
 	diag   *diag.Conn // nil where the kernel has none
 	noDiag error      // why
 
 	mu      sync.Mutex // held by who changes marks or forgets policies
+	rules   *nft.Table // set by start
 	checked time.Time  // guarded by mu; when forget ran last
 }
 
 var _ sockopt.Kernel = (*sockets)(nil)
 
-// openSockets runs inside the network namespace, when the rules are there.
-func (k *Kernel) openSockets(rules *nft.Table) (err error) {
-	s := &sockets{kernel: k, policy: k.Sockets, rules: rules}
+// openSockets runs inside the network namespace, before any packet is judged. path carries what becomes of the packets of
+// sockets.
+func (k *Kernel) openSockets(path *Path) error {
+	s := &sockets{kernel: k, policy: k.Sockets}
+	device, err := net.InterfaceByName(Device)
+	if err != nil {
+		return err
+	}
+	s.device = uint32(device.Index)
 	if s.netns, err = run.NetnsOf("/proc/thread-self/ns/net"); err != nil {
 		return err
 	}
@@ -50,9 +65,65 @@ func (k *Kernel) openSockets(rules *nft.Table) (err error) {
 		k.atShutdown(s.diag.Close)
 	}
 	k.sockets = s
+	k.Engine.Sockets, k.Engine.Receiver = k.Sockets, s.receiver
+	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass})
+	if err != nil {
+		return err
+	}
+	k.atShutdown(sender.Close)
+	return k.ask(nfq.Config{Number: SocketQueue, Copy: wire.MaxPacket, Segments: true}, s.output(path, sender))
+}
+
+// start is called when the rules are there, which take it that there are sockets with policies.
+func (s *sockets) start(rules *nft.Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.rules = rules
 	return s.forgetLocked()
+}
+
+// receiver is the engine's Receiver.
+func (s *sockets) receiver(flow *wire.Flow, device uint32) (*spd.SocketPolicy, error) {
+	if s.diag == nil {
+		return nil, s.noDiag
+	}
+	if device == 0 {
+		device = s.device
+	}
+	mark, found, err := s.diag.Mark(flow.Proto, netip.AddrPortFrom(flow.Dst, flow.DstPort), netip.AddrPortFrom(flow.Src, flow.SrcPort), int(device))
+	if err != nil || !found || nft.SocketNumber(mark) == 0 {
+		return nil, err
+	}
+	p := s.marked(mark)
+	if p == nil {
+		return nil, errEarlier
+	}
+	return p, nil
+}
+
+// output returns what decides about packets of sockets with a policy. What becomes of them is sent from here; the kernel
+// drops the packet itself, unless it leaves as it is.
+func (s *sockets) output(path *Path, wire link.Link) nfq.Handler {
+	o := newOutbound(path)
+	o.wire = wire
+	return func(packet []byte, info *nfq.Info) bool {
+		if info.Truncated {
+			return false // larger than any packet
+		}
+		policy := s.marked(info.Mark)
+		o.output = func(b *mbuf.Buf, _ *ipsec.Sealing) ipsec.Verdict { return path.Engine.OutputSocket(b, policy) }
+		b := mbuf.Get(len(packet))
+		copy(b.Append(len(packet)), packet)
+		v := o.output(b, nil)
+		if v.Action == ipsec.Pass {
+			b.Free()
+			return true
+		}
+		o.begin()
+		o.carry(b, v)
+		o.end()
+		return false
+	}
 }
 
 // SetSocketPolicy implements sockopt.Kernel.
@@ -82,6 +153,9 @@ func (s *sockets) SetSocketPolicy(fd int, level *sockopt.Level, policy []byte, p
 		want.Out = rule
 	}
 	if err := s.possible(target, dir, rule); err != nil {
+		return err
+	}
+	if err := s.filter(target, &want); err != nil {
 		return err
 	}
 	return s.applyLocked(target, mark, &want)
@@ -169,11 +243,8 @@ func (s *sockets) target(fd int, level *sockopt.Level) (*socket.Socket, error) {
 	return t, nil
 }
 
-// passing stands for what an earlier kipsecd was asked for, as far as the mark alone tells.
-var passing = &spd.Rule{Type: pfkey.PolicyBypass}
-
-// marked returns the policy of a mark, or nil when there is none or it is not known. A bypass can be told from the mark itself, also
-// when it was set for an earlier kipsecd.
+// marked returns the policy of a mark, or nil when there is none or it is not known. A bypass that was set by an earlier kipsecd
+// can be told from the mark itself; what else that knew is lost.
 func (s *sockets) marked(mark uint32) *spd.SocketPolicy {
 	number := nft.SocketNumber(mark)
 	if number == 0 {
@@ -182,32 +253,41 @@ func (s *sockets) marked(mark uint32) *spd.SocketPolicy {
 	if p := s.policy.Get(number); p != nil {
 		return p
 	}
-	in, out := mark&nft.MarkInBypass != 0, mark&nft.MarkOutBypass != 0
-	if !in && !out {
-		return nil
-	}
-	p := &spd.SocketPolicy{Privileged: true}
-	if in {
-		p.In = passing
-	}
-	if out {
-		p.Out = passing
-	}
-	return p
+	return earlier[mark&nft.MarkInBypass != 0][mark&nft.MarkOutBypass != 0]
 }
 
+// earlier are the policies that can be told from a mark, by whether it says bypass for what arrives and what leaves.
+var earlier = map[bool]map[bool]*spd.SocketPolicy{
+	true:  {true: spd.NewSocketPolicy(true, bypass, bypass), false: spd.NewSocketPolicy(true, bypass, nil)},
+	false: {true: spd.NewSocketPolicy(true, nil, bypass)},
+}
+
+var bypass = &spd.Rule{Type: pfkey.PolicyBypass}
+
 // possible refuses what this kernel lacks the means for.
-func (s *sockets) possible(_ *socket.Socket, dir pfkey.Dir, rule *spd.Rule) error {
-	if rule == nil {
+func (s *sockets) possible(target *socket.Socket, dir pfkey.Dir, rule *spd.Rule) error {
+	switch {
+	case rule == nil || dir != pfkey.DirIn || !target.HasPorts():
 		return nil
-	}
-	if rule.Type == pfkey.PolicyIPsec {
-		return fmt.Errorf("policies of sockets with requests are not there yet: %w", unix.EOPNOTSUPP)
-	}
-	if dir == pfkey.DirIn && !s.rules.Sockets() {
+	case !s.rules.Sockets():
 		return fmt.Errorf("nf_tables of this kernel cannot find the socket of a packet (NFT_SOCKET): %w", unix.EOPNOTSUPP)
+	case s.diag == nil:
+		return fmt.Errorf("%w: %w", s.noDiag, unix.EOPNOTSUPP)
 	}
 	return nil
+}
+
+// filter does the inbound half for sockets that are not found by ports: where the policy insists on any protection, only
+// what comes from enc0 reaches the socket. What protection that had, only the SPD asks.
+func (s *sockets) filter(target *socket.Socket, want *spd.SocketPolicy) error {
+	if target.HasPorts() {
+		return nil
+	}
+	var from uint32
+	if p := spd.NewSocketPolicy(want.Privileged, want.In, nil).For(pfkey.DirIn, target.V6); p != nil && s.kernel.Engine.Insists(p) {
+		from = s.device
+	}
+	return target.TakeOnlyFrom(from)
 }
 
 // forgetPeriod is how often policies are looked for that no socket has any more.
@@ -240,6 +320,6 @@ func (s *sockets) forgetLocked() error {
 	if err := s.diag.Marks(nft.MarkBypass, func(mark uint32) { note(nft.SocketNumber(mark)) }); err != nil {
 		return err
 	}
-	_, foreign := s.policy.Keep(func(i uint16) bool { return used[i] })
-	return s.rules.SetSockets(foreign > 0 || len(s.policy.Inbound()) > 0)
+	s.policy.Keep(func(i uint16) bool { return used[i] })
+	return s.rules.SetSockets(len(s.policy.Inbound()) > 0)
 }

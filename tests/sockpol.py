@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 
-PATIENCE = 1.5
+PATIENCE = 0.7
 SET, GET = 3, 4
 
 

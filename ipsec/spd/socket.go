@@ -18,7 +18,8 @@ type Rule struct {
 	Requests []Request        // innermost first; of type IPsec
 }
 
-// SocketPolicy is what a socket wants. All sockets that want the same share one.
+// SocketPolicy is what a socket wants. All sockets that want the same share one. Packets need one that Put or NewSocketPolicy
+// has made.
 type SocketPolicy struct {
 	// Privileged is KAME's priv of a protocol control block: what the socket wants comes before the table.
 	Privileged bool
@@ -27,6 +28,12 @@ type SocketPolicy struct {
 	index    uint16
 	policies [pfkey.DirOut + 1][2]*Policy // by direction and family; nil for entrust
 }
+
+// unknown stands for what sockets want that got their policies from an earlier table.
+var unknown = &SocketPolicy{}
+
+// Unknown says that there are sockets of which nobody knows any more what they want.
+func (s *SocketPolicy) Unknown() bool { return s == unknown }
 
 // Index is the number of the policy in its table.
 func (s *SocketPolicy) Index() uint16 { return s.index }
@@ -54,6 +61,12 @@ const socketID = 3
 
 // everything are the selectors of a socket's policies, by family.
 var everything = [2]netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+
+// NewSocketPolicy makes a policy that belongs to no table.
+func NewSocketPolicy(privileged bool, in, out *Rule) *SocketPolicy {
+	s := &SocketPolicy{Privileged: privileged, In: in, Out: out}
+	return s.own(0)
+}
 
 // own makes a copy that shares nothing with the caller.
 func (s *SocketPolicy) own(index uint16) *SocketPolicy {
@@ -111,7 +124,8 @@ func (t *Sockets) Get(index uint16) *SocketPolicy {
 	return t.byIndex[index].Load()
 }
 
-// Inbound returns the policies that want something of arriving packets. The slice is not to be changed.
+// Inbound returns the policies that want something of arriving packets, and one that is Unknown while there are sockets of an
+// earlier table. The slice is not to be changed.
 func (t *Sockets) Inbound() []*SocketPolicy {
 	if list := t.inbound.Load(); list != nil {
 		return *list
@@ -164,9 +178,9 @@ func (t *Sockets) freeLocked() uint16 {
 	return 0
 }
 
-// Keep forgets the policies whose index is not in use any more. It returns how many are left, and how many other indices
-// are in use: those that an earlier table gave out.
-func (t *Sockets) Keep(inUse func(index uint16) bool) (own, foreign int) {
+// Keep forgets the policies whose index is not in use any more. Other indices that are in use
+// were given out by an earlier table; they stay as they are until another call.
+func (t *Sockets) Keep(inUse func(index uint16) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, p := range t.byKey {
@@ -177,16 +191,15 @@ func (t *Sockets) Keep(inUse func(index uint16) bool) (own, foreign int) {
 	}
 	for i := range t.foreign {
 		t.foreign[i] = t.byIndex[i].Load() == nil && inUse(uint16(i))
-		if t.foreign[i] {
-			foreign++
-		}
 	}
 	t.noteInboundLocked()
-	return len(t.byKey), foreign
 }
 
 func (t *Sockets) noteInboundLocked() {
 	var list []*SocketPolicy
+	if slices.Contains(t.foreign[:], true) {
+		list = append(list, unknown)
+	}
 	for i := range t.byIndex {
 		if p := t.byIndex[i].Load(); p != nil && p.In != nil {
 			list = append(list, p)

@@ -18,48 +18,52 @@ const (
 	AsIs   // not dropped: too short for the transform, which left it as it was
 	NoGain // not dropped: the transform tried, and left it as it was
 
-	InMalformed    // the IP header or the extension headers make no sense
-	InNesting      // more layers of IPsec than the engine remembers (KAME ipsec_addhist)
-	InUnsupported  // a protocol of IPsec without a transform
-	NoSA           // no SA for destination, protocol and SPI
-	BadState       // the SA is larval or dead
-	ESPAlignment   // header or payload is not a multiple of 4
-	ESPTooShort    // no room for header, IV, trailer and ICV
-	ESPReplay      // seen before, or left of the window
-	ESPAuthFail    // the ICV is wrong
-	ESPDecryptFail // the cipher text is not whole blocks
-	ESPBadPadding  // the pad length reaches out of the packet
-	UnknownCPI     // neither an algorithm's CPI nor that of an SA
-	InflateFailed  // what IPComp carries is not compressed data
-	InflateTooBig  // it would grow beyond the largest packet
-	AHTooShort     // the header or its ICV is not all there
-	AHSumShort     // the ICV is shorter than that of the SA
-	AHSumLength    // the ICV has another length than that of the SA
-	AHOption       // options in front of AH make no sense
-	AHReplay       // seen before, or left of the window
-	AHAuthFail     // the ICV is wrong
-	InLifetime     // it does not fit into the hard lifetime of the SA
-	ESPDummy       // a dummy packet: nothing is wrong, and nothing is in it (RFC 4303 §2.6)
-	TunnelMismatch // the inner packet is no IP packet, or the outer one has options
-	TunnelECN      // congestion was marked outside, and the inner packet cannot bear the mark (RFC 3168 §9.1.1)
-	InPolicy       // the SPD asks for more protection than the packet had
-	InDefault      // no policy, and def_policy is discard
+	InMalformed     // the IP header or the extension headers make no sense
+	InNesting       // more layers of IPsec than the engine remembers (KAME ipsec_addhist)
+	InUnsupported   // a protocol of IPsec without a transform
+	NoSA            // no SA for destination, protocol and SPI
+	BadState        // the SA is larval or dead
+	ESPAlignment    // header or payload is not a multiple of 4
+	ESPTooShort     // no room for header, IV, trailer and ICV
+	ESPReplay       // seen before, or left of the window
+	ESPAuthFail     // the ICV is wrong
+	ESPDecryptFail  // the cipher text is not whole blocks
+	ESPBadPadding   // the pad length reaches out of the packet
+	UnknownCPI      // neither an algorithm's CPI nor that of an SA
+	InflateFailed   // what IPComp carries is not compressed data
+	InflateTooBig   // it would grow beyond the largest packet
+	AHTooShort      // the header or its ICV is not all there
+	AHSumShort      // the ICV is shorter than that of the SA
+	AHSumLength     // the ICV has another length than that of the SA
+	AHOption        // options in front of AH make no sense
+	AHReplay        // seen before, or left of the window
+	AHAuthFail      // the ICV is wrong
+	InLifetime      // it does not fit into the hard lifetime of the SA
+	ESPDummy        // a dummy packet: nothing is wrong, and nothing is in it (RFC 4303 §2.6)
+	TunnelMismatch  // the inner packet is no IP packet, or the outer one has options
+	TunnelECN       // congestion was marked outside, and the inner packet cannot bear the mark (RFC 3168 §9.1.1)
+	InPolicy        // the SPD asks for more protection than the packet had
+	InDefault       // no policy, and def_policy is discard
+	InSocket        // the socket asks for more protection than the packet had
+	InSocketUnknown // what the socket asks for cannot be told
 
-	OutMalformed   // the packet of the stack makes no sense
-	OutDiscard     // a discard policy
-	OutDefault     // no policy, and def_policy is discard
-	OutIncomplete  // a policy that does not say yet what protects the packet
-	OutNoKey       // a required SA is missing
-	OutUnsupported // a protocol of IPsec without a transform
-	OutLocalScope  // multicast or link-local, which cannot be brought to the engine
-	OutFragment    // a fragment whose policy cannot be told
-	OutAHOption    // headers in front of AH make no sense, or none that can be foretold
-	SeqOverflow    // the sequence numbers of the SA are used up
-	OutLifetime    // it does not fit into the hard lifetime of the SA
-	TooBig         // would not fit a 65,535-byte packet
-	ESPNoRoom      // the buffer has no room for header or trailer
-	NoRoute        // the wire refused it for want of a route
-	OutWire        // the wire refused it for another cause
+	OutMalformed     // the packet of the stack makes no sense
+	OutDiscard       // a discard policy
+	OutDefault       // no policy, and def_policy is discard
+	OutSocketBypass  // no policy, and the socket bypasses without privilege
+	OutSocketUnknown // what the socket asks for is not known any more
+	OutIncomplete    // a policy that does not say yet what protects the packet
+	OutNoKey         // a required SA is missing
+	OutUnsupported   // a protocol of IPsec without a transform
+	OutLocalScope    // multicast or link-local, which cannot be brought to the engine
+	OutFragment      // a fragment whose policy cannot be told
+	OutAHOption      // headers in front of AH make no sense, or none that can be foretold
+	SeqOverflow      // the sequence numbers of the SA are used up
+	OutLifetime      // it does not fit into the hard lifetime of the SA
+	TooBig           // would not fit a 65,535-byte packet
+	ESPNoRoom        // the buffer has no room for header or trailer
+	NoRoute          // the wire refused it for want of a route
+	OutWire          // the wire refused it for another cause
 	numReasons
 )
 
@@ -77,48 +81,52 @@ var reasons = [numReasons]struct {
 	AsIs:   {name: "as-is"},
 	NoGain: {name: "no-gain"},
 
-	InMalformed:    {"in-malformed", InInval, syslog.LOG_ERR, "$ip input: malformed packet (len=$len)"},
-	InNesting:      {"in-nesting", InNoMem, syslog.LOG_WARNING, "$ip $proto input: too many layers of IPsec: $packet"},
-	InUnsupported:  {"in-unsupported", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: unsupported protocol for spi $spi"},
-	NoSA:           {"no-sa", InNoSA, syslog.LOG_WARNING, "$ip $proto input: no key association found for spi $spi"},
-	BadState:       {"bad-state", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: non-mature/dying SA found for spi $spi"},
-	ESPAlignment:   {"esp-alignment", InInval, syslog.LOG_ERR, "$ip ESP input: packet alignment problem (off=$off, pktlen=$len)"},
-	ESPTooShort:    {"esp-too-short", InInval, syslog.LOG_WARNING, "$ip $proto input: packet too short"},
-	ESPReplay:      {"esp-replay", InESPReplay, syslog.LOG_WARNING, "replay packet in $ip ESP input: $packet $sa"},
-	ESPAuthFail:    {"esp-auth-fail", InESPAuthFail, syslog.LOG_WARNING, "auth fail in $ip ESP input: $packet $sa"},
-	ESPDecryptFail: {"esp-decrypt-fail", InInval, syslog.LOG_ERR, "decrypt fail in $ip ESP input: $sa"},
-	ESPBadPadding:  {"esp-bad-padding", InInval, syslog.LOG_WARNING, "bad pad length in $ip ESP input: $packet $sa"},
-	UnknownCPI:     {"unknown-cpi", InNoSA, syslog.LOG_WARNING, "$ip IPComp input: unknown cpi $spi"},
-	InflateFailed:  {"inflate-failed", InInval, syslog.LOG_ERR, "decompression failure in $ip IPComp input: $packet"},
-	InflateTooBig:  {"inflate-too-big", InInval, syslog.LOG_WARNING, "$ip IPComp input: decompressed size exceeds limit: $packet"},
-	AHTooShort:     {"ah-too-short", InInval, syslog.LOG_DEBUG, "$ip AH input: can't pullup"},
-	AHSumShort:     {"ah-sum-short", InInval, syslog.LOG_NOTICE, "sum length too short in $ip AH input ($got, should be at least $want): $packet"},
-	AHSumLength:    {"ah-sum-length", InInval, syslog.LOG_NOTICE, "sum length mismatch in $ip AH input ($got should be $want): $packet"},
-	AHOption:       {"ah-option", InInval, syslog.LOG_ERR, "ah$v_calccksum: invalid IP option (type=$hexgot len=$hexwant)"},
-	AHReplay:       {"ah-replay", InAHReplay, syslog.LOG_WARNING, "replay packet in $ip AH input: $packet $sa"},
-	AHAuthFail:     {"ah-auth-fail", InAHAuthFail, syslog.LOG_WARNING, "checksum mismatch in $ip AH input: $packet $sa"},
-	InLifetime:     {"in-lifetime", InBadSPI, syslog.LOG_WARNING, "$ip $proto input: lifetime is over. $sa"},
-	ESPDummy:       {"esp-dummy", InSuccess, syslog.LOG_DEBUG, "$ip ESP input: dummy packet: $packet $sa"},
-	TunnelMismatch: {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
-	TunnelECN:      {"tunnel-ecn", InInval, syslog.LOG_WARNING, "congestion on the way of a packet without ECN in $ip $proto input: $packet $sa"},
-	InPolicy:       {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
-	InDefault:      {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
+	InMalformed:     {"in-malformed", InInval, syslog.LOG_ERR, "$ip input: malformed packet (len=$len)"},
+	InNesting:       {"in-nesting", InNoMem, syslog.LOG_WARNING, "$ip $proto input: too many layers of IPsec: $packet"},
+	InUnsupported:   {"in-unsupported", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: unsupported protocol for spi $spi"},
+	NoSA:            {"no-sa", InNoSA, syslog.LOG_WARNING, "$ip $proto input: no key association found for spi $spi"},
+	BadState:        {"bad-state", InBadSPI, syslog.LOG_DEBUG, "$ip $proto input: non-mature/dying SA found for spi $spi"},
+	ESPAlignment:    {"esp-alignment", InInval, syslog.LOG_ERR, "$ip ESP input: packet alignment problem (off=$off, pktlen=$len)"},
+	ESPTooShort:     {"esp-too-short", InInval, syslog.LOG_WARNING, "$ip $proto input: packet too short"},
+	ESPReplay:       {"esp-replay", InESPReplay, syslog.LOG_WARNING, "replay packet in $ip ESP input: $packet $sa"},
+	ESPAuthFail:     {"esp-auth-fail", InESPAuthFail, syslog.LOG_WARNING, "auth fail in $ip ESP input: $packet $sa"},
+	ESPDecryptFail:  {"esp-decrypt-fail", InInval, syslog.LOG_ERR, "decrypt fail in $ip ESP input: $sa"},
+	ESPBadPadding:   {"esp-bad-padding", InInval, syslog.LOG_WARNING, "bad pad length in $ip ESP input: $packet $sa"},
+	UnknownCPI:      {"unknown-cpi", InNoSA, syslog.LOG_WARNING, "$ip IPComp input: unknown cpi $spi"},
+	InflateFailed:   {"inflate-failed", InInval, syslog.LOG_ERR, "decompression failure in $ip IPComp input: $packet"},
+	InflateTooBig:   {"inflate-too-big", InInval, syslog.LOG_WARNING, "$ip IPComp input: decompressed size exceeds limit: $packet"},
+	AHTooShort:      {"ah-too-short", InInval, syslog.LOG_DEBUG, "$ip AH input: can't pullup"},
+	AHSumShort:      {"ah-sum-short", InInval, syslog.LOG_NOTICE, "sum length too short in $ip AH input ($got, should be at least $want): $packet"},
+	AHSumLength:     {"ah-sum-length", InInval, syslog.LOG_NOTICE, "sum length mismatch in $ip AH input ($got should be $want): $packet"},
+	AHOption:        {"ah-option", InInval, syslog.LOG_ERR, "ah$v_calccksum: invalid IP option (type=$hexgot len=$hexwant)"},
+	AHReplay:        {"ah-replay", InAHReplay, syslog.LOG_WARNING, "replay packet in $ip AH input: $packet $sa"},
+	AHAuthFail:      {"ah-auth-fail", InAHAuthFail, syslog.LOG_WARNING, "checksum mismatch in $ip AH input: $packet $sa"},
+	InLifetime:      {"in-lifetime", InBadSPI, syslog.LOG_WARNING, "$ip $proto input: lifetime is over. $sa"},
+	ESPDummy:        {"esp-dummy", InSuccess, syslog.LOG_DEBUG, "$ip ESP input: dummy packet: $packet $sa"},
+	TunnelMismatch:  {"tunnel-mismatch", InInval, syslog.LOG_ERR, "ipsec tunnel address mismatch in $ip $proto input: $packet $sa"},
+	TunnelECN:       {"tunnel-ecn", InInval, syslog.LOG_WARNING, "congestion on the way of a packet without ECN in $ip $proto input: $packet $sa"},
+	InPolicy:        {"in-policy", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy: $flow"},
+	InSocket:        {"in-socket", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy of its socket: $flow"},
+	InSocketUnknown: {"in-socket-unknown", InPolVio, syslog.LOG_WARNING, "$ip input: security policy of the socket is not known: $flow"},
+	InDefault:       {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
 
-	OutMalformed:   {"out-malformed", OutInval, syslog.LOG_ERR, "$ip output: malformed packet (len=$len)"},
-	OutDiscard:     {"out-discard", OutPolVio, syslog.LOG_WARNING, "$ip output: policy is discard: $flow"},
-	OutDefault:     {"out-default", OutPolVio, syslog.LOG_WARNING, "$ip output: no policy and def_policy is discard: $flow"},
-	OutIncomplete:  {"out-incomplete", OutNoSA, syslog.LOG_WARNING, "$ip output: policy does not say yet what protects: $flow"},
-	OutNoKey:       {"out-no-key", OutNoSA, syslog.LOG_WARNING, "$ip output: no SA for $proto: $flow"},
-	OutUnsupported: {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
-	OutLocalScope:  {"out-local-scope", OutInval, syslog.LOG_ERR, "$ip output: no protection for multicast and link-local packets: $flow"},
-	OutFragment:    {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
-	OutAHOption:    {"out-ah-option", OutInval, syslog.LOG_ERR, "error after ah$v_calccksum, called from ah$v_output"},
-	SeqOverflow:    {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
-	OutLifetime:    {"out-lifetime", OutNoSA, syslog.LOG_WARNING, "$ip $proto output: lifetime is over. $sa"},
-	TooBig:         {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
-	ESPNoRoom:      {"no-room", OutNoMem, syslog.LOG_ERR, "$ip $proto output: no room in the packet's buffer"},
-	NoRoute:        {"no-route", OutNoRoute, syslog.LOG_ERR, "$ip output: no route: $flow"},
-	OutWire:        {"wire", OutInval, syslog.LOG_ERR, "$ip output: the wire refused a packet: $flow"},
+	OutMalformed:     {"out-malformed", OutInval, syslog.LOG_ERR, "$ip output: malformed packet (len=$len)"},
+	OutDiscard:       {"out-discard", OutPolVio, syslog.LOG_WARNING, "$ip output: policy is discard: $flow"},
+	OutSocketBypass:  {"out-socket-bypass", OutInval, syslog.LOG_ERR, "$ip output: socket bypasses policies without privilege: $flow"},
+	OutSocketUnknown: {"out-socket-unknown", OutInval, syslog.LOG_ERR, "$ip output: security policy of the socket is not known any more: $flow"},
+	OutDefault:       {"out-default", OutPolVio, syslog.LOG_WARNING, "$ip output: no policy and def_policy is discard: $flow"},
+	OutIncomplete:    {"out-incomplete", OutNoSA, syslog.LOG_WARNING, "$ip output: policy does not say yet what protects: $flow"},
+	OutNoKey:         {"out-no-key", OutNoSA, syslog.LOG_WARNING, "$ip output: no SA for $proto: $flow"},
+	OutUnsupported:   {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
+	OutLocalScope:    {"out-local-scope", OutInval, syslog.LOG_ERR, "$ip output: no protection for multicast and link-local packets: $flow"},
+	OutFragment:      {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
+	OutAHOption:      {"out-ah-option", OutInval, syslog.LOG_ERR, "error after ah$v_calccksum, called from ah$v_output"},
+	SeqOverflow:      {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
+	OutLifetime:      {"out-lifetime", OutNoSA, syslog.LOG_WARNING, "$ip $proto output: lifetime is over. $sa"},
+	TooBig:           {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
+	ESPNoRoom:        {"no-room", OutNoMem, syslog.LOG_ERR, "$ip $proto output: no room in the packet's buffer"},
+	NoRoute:          {"no-route", OutNoRoute, syslog.LOG_ERR, "$ip output: no route: $flow"},
+	OutWire:          {"wire", OutInval, syslog.LOG_ERR, "$ip output: the wire refused a packet: $flow"},
 }
 
 // String is a short name of the reason, for traces and tests.

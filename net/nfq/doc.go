@@ -16,6 +16,8 @@ type Config struct {
 	Number uint16
 	// Copy is how many bytes of each packet the handler gets to see; 0 means 512.
 	Copy uint32
+	// Segments has the kernel cut large packets of TCP into segments and fill in checksums, before the handler gets them.
+	Segments bool
 	// Length is how many packets may wait for a verdict; 0 means 4096. More are dropped.
 	Length uint32
 	// Buffer is the size of the socket's receive buffer in bytes; 0 means 4 MiB. The kernel may allow less.

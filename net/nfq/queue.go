@@ -112,12 +112,16 @@ func setup(fd int, cfg Config) error {
 	case err != nil:
 		return fmt.Errorf("NFQUEUE %d: %w", cfg.Number, err)
 	}
-	// GSO packets come as they are, not cut into segments; a full queue drops.
+	// Unless asked otherwise, GSO packets come as they are, not cut into segments. A full queue drops.
+	var flags uint32 = flagGSO
+	if cfg.Segments {
+		flags = 0
+	}
 	params := appendMessage(nil, msgConfig, unix.NLM_F_ACK, cfg.Number)
 	params = appendAttr(params, configParams, append(big.AppendUint32(nil, cfg.Copy), copyPacket)...)
 	params = appendAttr(params, configLength, big.AppendUint32(nil, cfg.Length)...)
 	params = appendAttr(params, configMask, big.AppendUint32(nil, flagFailOpen|flagGSO)...)
-	params = appendAttr(params, configFlags, big.AppendUint32(nil, flagGSO)...)
+	params = appendAttr(params, configFlags, big.AppendUint32(nil, flags)...)
 	if err := request(fd, params); err != nil {
 		return fmt.Errorf("NFQUEUE %d: the kernel refuses the settings: %w", cfg.Number, err)
 	}
