@@ -39,6 +39,7 @@ install: all  ## install under PREFIX (default /usr/local); sysctl goes to lib/k
 	install -D -m 755 bin/kipsecd $(DESTDIR)$(PREFIX)/sbin/kipsecd
 	install -D -m 755 bin/setkey $(DESTDIR)$(PREFIX)/sbin/setkey
 	install -D -m 755 bin/sysctl $(DESTDIR)$(PREFIX)/lib/kipsec/sysctl
+	install -D -m 644 man/setkey.8 $(DESTDIR)$(PREFIX)/share/man/man8/setkey.8
 
 clean:  ## remove bin
 	rm -rf bin

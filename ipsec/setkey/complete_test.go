@@ -1,9 +1,13 @@
 package setkey
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"kipsec/ipsec/alg"
 )
 
 func TestComplete(t *testing.T) {
@@ -153,6 +157,38 @@ func TestUsage(t *testing.T) {
 	for _, p := range protocols {
 		if !strings.Contains(usage, " "+p.word) {
 			t.Errorf("no %s", p.word)
+		}
+	}
+}
+
+// TestManual: the manual page has every word of the language.
+func TestManual(t *testing.T) {
+	page, err := os.ReadFile("../../man/setkey.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if !regexp.MustCompile(`(?m)(^|[ ;])` + regexp.QuoteMeta(w) + `([ ,:]|$)`).Match(page) {
+				t.Errorf("no %q", w)
+			}
+		}
+	}
+	has(protocolWords()...)
+	has(modeWords()...)
+	has(flagWords()...)
+	has(encWords()...)
+	has(compWords()...)
+	for _, v := range verbs {
+		has("Cm " + v.word)
+	}
+	for _, e := range extensions {
+		has("Fl " + strings.TrimPrefix(e.word, "-"))
+	}
+	for _, a := range alg.Auths {
+		if !slices.ContainsFunc(append(a.Aliases, a.Name), func(w string) bool { return strings.Contains(string(page), "\n.It "+w+" ") }) {
+			t.Errorf("no %s", a.Name)
 		}
 	}
 }
