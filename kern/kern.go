@@ -65,6 +65,7 @@ type Kernel struct {
 
 	keepalive *ipsec.Keepalive
 	natEnds   chan struct{} // wakes followEnds
+	aged      chan struct{} // wakes tick
 	sockets   *sockets
 
 	netns  string
@@ -78,7 +79,7 @@ type Kernel struct {
 // New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
 // run whole ones.
 func New() (*Kernel, error) {
-	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), Sockets: new(spd.Sockets), natEnds: make(chan struct{}, 1), fail: make(chan error, 16)}
+	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), Sockets: new(spd.Sockets), natEnds: make(chan struct{}, 1), aged: make(chan struct{}, 1), fail: make(chan error, 16)}
 	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
 	k.Trace = klog.New("kipsecd", func() bool { return k.Knobs.Key.Debug.Load() != 0 })
 	trace := func(line string) { k.Trace.Printf(syslog.LOG_DEBUG, "%s", line) }
@@ -90,6 +91,7 @@ func New() (*Kernel, error) {
 		LarvalLifetime: func() time.Duration { return time.Duration(keys.LarvalLifetime.Load()) * time.Second },
 		OnExpire:       func(sa *sadb.SA, hard bool) { k.Key.Expire(sa, hard) },
 		OnSuperseded:   func(sa *sadb.SA) { k.Key.Superseded(sa) },
+		OnAged:         func() { wake(k.aged) },
 		OnNATEnds:      k.natEndsChanged,
 	})
 	k.Engine = ipsec.New(ipsec.Config{SPD: k.SPD, SADB: k.SADB, Knobs: k.Knobs, Log: k.Log, Trace: trace})
@@ -258,7 +260,15 @@ func (k *Kernel) receive(cfg rawip.Config, run func(link.Link) error) error {
 	return nil
 }
 
-// tick returns a loop that lets SAs age, once a second, until Shutdown.
+// wake has the reader of a channel with room for one run once more.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// tick returns a loop that lets SAs age, once a second and when packets have made some old, until Shutdown.
 func (k *Kernel) tick() func() error {
 	quit := make(chan struct{})
 	k.atShutdown(func() error { close(quit); return nil })
@@ -276,6 +286,8 @@ func (k *Kernel) tick() func() error {
 				for _, p := range k.SPD.Expire(now) {
 					k.Key.ExpirePolicy(p)
 				}
+			case <-k.aged:
+				k.SADB.Tick(time.Now())
 			case <-quit:
 				return nil
 			}

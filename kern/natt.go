@@ -82,9 +82,4 @@ func (k *Kernel) followEnds(table *nft.Table) func() error {
 const endsPause = 10 * time.Millisecond
 
 // natEndsChanged wakes the loop. Several changes may become one.
-func (k *Kernel) natEndsChanged() {
-	select {
-	case k.natEnds <- struct{}{}:
-	default:
-	}
-}
+func (k *Kernel) natEndsChanged() { wake(k.natEnds) }

@@ -110,10 +110,7 @@ func request(r *pfkey.Request, selector netip.Addr) (out spd.Request, err error)
 
 // newReqID returns the next id of the kernel's own range; the first is 0x4001 (KAME key_newreqid).
 func (e *Engine) newReqID() uint32 {
-	if e.reqID <= pfkey.ManualReqIDMax {
-		e.reqID = pfkey.ManualReqIDMax + 1
-	}
-	e.reqID++
+	e.reqID = max(e.reqID+1, pfkey.ManualReqIDMax+2) // it may have come round
 	return e.reqID
 }
 

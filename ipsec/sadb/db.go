@@ -54,6 +54,9 @@ type Config struct {
 	// OnSuperseded is called likewise for each mature SA that was taken away because packets prefer a newer one, without
 	// PreferOld.
 	OnSuperseded func(sa *SA)
+	// OnAged is called by packets, when Tick has something to tell or to do before its time: without it, an SA could pass
+	// from its soft to its hard limit in bytes before anybody hears. It must not block.
+	OnAged func()
 	// OnNATEnds is called, without locks, after a change of what NATEnds returns. It must not block.
 	OnNATEnds func()
 	// Limit bounds the number of SAs; 0 means DefaultLimit.
@@ -116,6 +119,9 @@ func New(cfg Config) *DB {
 	}
 	if cfg.OnSuperseded == nil {
 		cfg.OnSuperseded = func(*SA) {}
+	}
+	if cfg.OnAged == nil {
+		cfg.OnAged = func() {}
 	}
 	if cfg.OnNATEnds == nil {
 		cfg.OnNATEnds = func() {}

@@ -8,7 +8,7 @@ import (
 	"kipsec/ipsec/pfkey"
 )
 
-// Tick lets the SAs age up to now, a reading of time.Now; call it about once a second. Larval SAs that nobody completed
+// Tick lets the SAs age up to now, a reading of time.Now; call it about once a second, and after OnAged. Larval SAs that nobody completed
 // vanish without a word; of others Config.OnExpire hears.
 //
 // KAME let SAs that had never been used vanish at their soft limit in time, too. IKE daemons wait for the EXPIRE: a peer
@@ -46,6 +46,7 @@ func (db *DB) report(sa *SA) {
 	for {
 		sa.next = db.aged.Load()
 		if db.aged.CompareAndSwap(sa.next, sa) {
+			db.cfg.OnAged()
 			return
 		}
 	}

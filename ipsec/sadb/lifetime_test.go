@@ -284,6 +284,21 @@ func TestPackets(t *testing.T) {
 	})
 }
 
+// TestOnAged: packets call for a Tick once for each thing that it has to do.
+func TestOnAged(t *testing.T) {
+	calls := 0
+	d := newDiary(Config{OnAged: func() { calls++ }})
+	sa := mustAdd(t, d.DB, limited(300, Lifetime{Allocations: 2, UseTime: 100}, Lifetime{Allocations: 4}))
+	for i, want := range []int{1, 2, 2, 3} { // first use, soft, nothing, hard
+		sa.Record(1, 1)
+		if calls != want {
+			t.Errorf("after packet %d: %d calls, want %d", i+1, calls, want)
+		}
+		d.Tick(time.Now())
+	}
+	d.expect(t, "0 0x12c hard=false", "0 0x12c hard=true")
+}
+
 // TestManyAtTheLimit: of packets at the same time exactly those pass for which there is room, and each limit is told once.
 func TestManyAtTheLimit(t *testing.T) {
 	d := newDiary(Config{})
