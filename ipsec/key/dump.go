@@ -1,6 +1,7 @@
 package key
 
 import (
+	"slices"
 	"syscall"
 
 	"kipsec/ipsec/pfkey"
@@ -8,9 +9,20 @@ import (
 	"kipsec/ipsec/spd"
 )
 
-// dump serves DUMP: one message for each SA, of one type or of all, that there was when the request came.
+// dump serves DUMP: one message for each SA, of one type or of all, that there was when the request came. Linux's filter
+// leaves those with its addresses.
 func dump(e *Engine, s *Socket, m *pfkey.Message) error {
-	return sendDump(e, s, m, e.sas(protocol(m.SAType)), describe)
+	all := e.sas(protocol(m.SAType))
+	if m.Filter != nil {
+		src, dst, ok := m.Filter.Prefixes()
+		if !ok {
+			return syscall.EINVAL
+		}
+		all = slices.DeleteFunc(all, func(sa *sadb.SA) bool {
+			return src.IsValid() && !(src.Contains(sa.Src) && dst.Contains(sa.Dst))
+		})
+	}
+	return sendDump(e, s, m, all, describe)
 }
 
 // sas takes a snapshot of the SAs of a protocol, of all protocols for 0.

@@ -3,6 +3,8 @@ package pfkey
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"syscall"
 )
 
 // ExtType is an extension's number, sadb_ext_type.
@@ -105,6 +107,30 @@ type Alg struct {
 // SPIRange limits the SPI that GETSPI picks, sadb_spirange (RFC 2367 §2.3.9). Host order, also on the
 // wire, as in KAME.
 type SPIRange struct{ Min, Max uint32 }
+
+// Filter picks SAs for a dump by their addresses, Linux's sadb_x_filter (linux/pfkeyv2.h).
+type Filter struct {
+	Src, Dst         [16]byte // of an IPv4 address the first four
+	Family           uint16   // of Linux; 0 is any
+	SrcBits, DstBits uint8
+}
+
+// Prefixes returns what the addresses of an SA have to be in; not valid prefixes stand for any address. ok is false when the filter
+// makes no sense.
+func (f *Filter) Prefixes() (src, dst netip.Prefix, ok bool) {
+	a, b := netip.AddrFrom16(f.Src), netip.AddrFrom16(f.Dst)
+	switch f.Family {
+	case 0:
+		return src, dst, f.SrcBits == 0 && f.DstBits == 0
+	case syscall.AF_INET:
+		a, b = netip.AddrFrom4([4]byte(f.Src[:])), netip.AddrFrom4([4]byte(f.Dst[:]))
+	case syscall.AF_INET6:
+	default:
+		return src, dst, false
+	}
+	src, dst = netip.PrefixFrom(a, int(f.SrcBits)), netip.PrefixFrom(b, int(f.DstBits))
+	return src, dst, src.IsValid() && dst.IsValid()
+}
 
 // SA2 is KAME's second association extension, sadb_x_sa2.
 type SA2 struct {

@@ -141,7 +141,9 @@ func parseReplay(m *Message, b []byte) error {
 	case 8:
 		m.Replay = new(binary.NativeEndian.Uint32(b[4:]))
 	case 40:
-		m.Filter = &Opaque{append([]byte(nil), b[4:]...)}
+		m.Filter = &Filter{
+			Src: [16]byte(b[4:]), Dst: [16]byte(b[20:]), Family: binary.NativeEndian.Uint16(b[36:]), SrcBits: b[38], DstBits: b[39],
+		}
 	default:
 		return ErrExtLength
 	}
@@ -149,9 +151,14 @@ func parseReplay(m *Message, b []byte) error {
 }
 
 func appendReplay(m *Message, b []byte) []byte {
-	if m.Replay == nil {
-		return appendOpaque(b, ExtReplay, m.Filter)
+	if m.Replay == nil && m.Filter == nil {
+		return b
 	}
 	b, start := header(b, ExtReplay)
+	if f := m.Filter; m.Replay == nil {
+		b = append(append(b, f.Src[:]...), f.Dst[:]...)
+		b = binary.NativeEndian.AppendUint16(b, f.Family)
+		return finish(append(b, f.SrcBits, f.DstBits), start)
+	}
 	return finish(binary.NativeEndian.AppendUint32(b, *m.Replay), start)
 }

@@ -48,7 +48,7 @@ type Message struct {
 	NATOrig                    *Address
 	SecurityContext, KMAddress *Opaque // not interpreted
 	Replay                     *uint32 // anti-replay window in packets, where SA.Replay is too narrow
-	Filter                     *Opaque // Linux's dump filter; not interpreted
+	Filter                     *Filter // of a dump
 
 	// Unknown counts the extensions that Parse skipped because their numbers are above MaxExt
 	// (clients made for other systems send them, and Linux skips them too).

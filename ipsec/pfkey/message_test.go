@@ -177,9 +177,9 @@ func TestEveryExtensionComesBack(t *testing.T) {
 }
 
 func TestLinuxDumpFilterIsCarried(t *testing.T) {
-	want := &Message{Type: Dump, Filter: &Opaque{make([]byte, 36)}}
+	want := &Message{Type: Dump, Filter: &Filter{Src: [16]byte{10}, Dst: [16]byte{15: 1}, Family: 2, SrcBits: 8, DstBits: 9}}
 	got, err := Parse(want.AppendTo(nil))
-	if err != nil || got.Filter == nil || got.Replay != nil || len(got.Filter.Data) != 36 {
+	if err != nil || got.Filter == nil || got.Replay != nil || *got.Filter != *want.Filter {
 		t.Errorf("%s %v", show(got), err)
 	}
 }
