@@ -166,6 +166,15 @@ fd00::1 fd00::2 ipcomp any 4096 0 deflate mature
 END
 diff "$work/want" "$work/parsed" >&3 || fail "the dump parses to something else"
 
+step "the variables net.key.dumpsa and dumpsp are messages that setkey prints"
+printf 'spdadd 10.0.0.1 10.0.0.2 icmp 8,0 -P out none;\n' | must at left "$k" -c
+steady='s/pid=.*//; s/current: [A-Z].*//; s/diff: .*//'
+for pair in dumpsa:-D dumpsp:-DP; do
+	at left "$k" "$(sys left)/net/key/${pair%:*}" | sed "$steady" >"$work/stored"
+	at left "$k" "${pair#*:}" | sed "$steady" | diff "$work/stored" - >&3 || fail "${pair%:*} prints as something else"
+done
+must at left "$k" -FP
+
 step "-l: a line for each SA, again every second"
 behind short left "$k" -lD >"$work/short"
 wait_for 5 sh -c "[ \$(grep -c ' 00002710 ' $work/short) -ge 2 ]" || fail "-l does not repeat"
