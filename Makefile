@@ -2,7 +2,7 @@
 
 export CGO_ENABLED = 0
 
-BIN      = bin/kipsecd bin/sysctl bin/setkey
+BIN      = bin/kipsecd bin/sysctl bin/setkey bin/kipsec-run
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 PREFIX   = /usr/local
@@ -10,7 +10,7 @@ GOFILES := $(shell find cmd fs ipsec kern net tests -name '*.go' 2>/dev/null)
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-all: $(BIN)  ## build bin/kipsecd, bin/sysctl and bin/setkey (default)
+all: $(BIN)  ## build bin/kipsecd, bin/setkey, bin/sysctl and bin/kipsec-run (default)
 
 bin/%: $(GOFILES) go.mod go.sum
 	go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
@@ -38,6 +38,7 @@ lint:  ## gofmt, go vet, staticcheck, shellcheck
 install: all  ## install under PREFIX (default /usr/local); sysctl goes to lib/kipsec, to stand first in a PATH
 	install -D -m 755 bin/kipsecd $(DESTDIR)$(PREFIX)/sbin/kipsecd
 	install -D -m 755 bin/setkey $(DESTDIR)$(PREFIX)/sbin/setkey
+	install -D -m 755 bin/kipsec-run $(DESTDIR)$(PREFIX)/sbin/kipsec-run
 	install -D -m 755 bin/sysctl $(DESTDIR)$(PREFIX)/lib/kipsec/sysctl
 	install -D -m 644 man/setkey.8 $(DESTDIR)$(PREFIX)/share/man/man8/setkey.8
 

@@ -4,7 +4,7 @@
 set -eu
 
 demo='ip:iproute2 ping:iputils-ping tcpdump:tcpdump nc:netcat-openbsd'
-test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux sysctl:procps swanctl:strongswan-swanctl charon-systemd:charon-systemd"
+test="$demo nft:nftables tshark:tshark busybox:busybox-static python3:python3-scapy unshare:util-linux sysctl:procps swanctl:strongswan-swanctl charon-systemd:charon-systemd iked:openiked"
 bench="$demo swanctl:strongswan-swanctl charon-systemd:charon-systemd"
 lint='shellcheck:shellcheck'
 
@@ -55,4 +55,7 @@ if ! { apt-get update -q && apt-get install -q -y --no-install-recommends $missi
 fi
 case $missing in
 *charon-systemd*) systemctl disable --now strongswan >/dev/null 2>&1 || : ;; # the tests start their own
+esac
+case $missing in
+*openiked*) systemctl disable --now openiked >/dev/null 2>&1 || : ;;
 esac

@@ -50,11 +50,12 @@ var mayImport = map[string][]string{
 		"kern/klog", "kern/sysctl", "net/mbuf", "net/wire",
 	},
 
-	"fs":         {"kern/sysctl"},
-	"fs/fstest":  {},
-	"kern":       {"ipsec/...", "kern/...", "net/..."},
-	"cmd/sysctl": {"kern/sysctl", "kern/run", "ipsec/knob", "ipsec/stats", "cmd/internal/..."},
-	"cmd/setkey": {"kern/run", "ipsec/setkey", "ipsec/pfkey", "ipsec/keysock", "cmd/internal/..."},
+	"fs":             {"kern/sysctl"},
+	"fs/fstest":      {},
+	"kern":           {"ipsec/...", "kern/...", "net/..."},
+	"cmd/sysctl":     {"kern/sysctl", "kern/run", "ipsec/knob", "ipsec/stats", "cmd/internal/..."},
+	"cmd/setkey":     {"kern/run", "ipsec/setkey", "ipsec/pfkey", "ipsec/keysock", "cmd/internal/..."},
+	"cmd/kipsec-run": {"kern/run", "kern/seccomp", "ipsec/keysock", "ipsec/sockopt", "net/peer", "cmd/internal/..."},
 	"cmd/kipsecd": {
 		"fs", "kern/...", "ipsec/netstat", "ipsec/setkey", "net/ns", "cmd/internal/...",
 	},

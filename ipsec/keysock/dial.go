@@ -1,12 +1,15 @@
 package keysock
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"kipsec/ipsec/pfkey"
 )
@@ -28,6 +31,26 @@ func Dial(path string) (*Conn, error) {
 		setBuffers(raw)
 	}
 	return &Conn{uc: uc, buf: make([]byte, pfkey.MaxMessage+8)}, nil
+}
+
+// Socket opens the PF_KEY socket at path for another process and returns a descriptor that blocks. It waits for
+// no more than the time given when the server is slow to accept.
+func Socket(path string, wait time.Duration) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("keysock: %w", err)
+	}
+	limit := unix.NsecToTimeval(int64(wait))
+	err = errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit),
+		unix.Connect(fd, &unix.SockaddrUnix{Name: path}),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{}))
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("keysock: %s: %w", path, err)
+	}
+	enlarge(fd)
+	return fd, nil
 }
 
 // Close ends the connection, and the registrations made on it.

@@ -171,13 +171,16 @@ func (s *Server) admit(uc *net.UnixConn) error {
 	return nil
 }
 
-// setBuffers asks for large buffers: without limits where we are privileged enough, else as far as allowed.
+// setBuffers asks for large buffers.
 func setBuffers(raw syscall.RawConn) {
-	raw.Control(func(fd uintptr) {
-		for _, o := range [][2]int{{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}, {unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}} {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[0], socketBuffer) != nil {
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o[1], socketBuffer)
-			}
+	raw.Control(func(fd uintptr) { enlarge(int(fd)) })
+}
+
+// enlarge asks for large buffers: without limits where we are privileged enough, else as far as allowed.
+func enlarge(fd int) {
+	for _, o := range [][2]int{{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}, {unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, o[0], socketBuffer) != nil {
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, o[1], socketBuffer)
 		}
-	})
+	}
 }

@@ -34,8 +34,11 @@ type Instance struct {
 	Netns Netns  // the network namespace that it serves
 }
 
+// PFKeyName is the name of the PF_KEY socket in the directory of an instance.
+const PFKeyName = "pfkey"
+
 // PFKey returns the path of the PF_KEY socket.
-func (i Instance) PFKey() string { return filepath.Join(i.Dir, "pfkey") }
+func (i Instance) PFKey() string { return filepath.Join(i.Dir, PFKeyName) }
 
 // Sockopt returns the path of the socket by which sockets get policies of their own.
 func (i Instance) Sockopt() string { return filepath.Join(i.Dir, "sockopt") }

@@ -34,6 +34,12 @@ func Privileged(raw syscall.RawConn) error {
 	return permitted(cred, "/proc")
 }
 
+// Permitted says whether a thread with this effective uid may use PF_KEY, for programs that decide on the server's behalf. The
+// error tells why not.
+func Permitted(thread int, uid uint32) error {
+	return permitted(&unix.Ucred{Pid: int32(thread), Uid: uid}, "/proc")
+}
+
 // permitted decides about credentials with the help of a proc file system.
 func permitted(cred *unix.Ucred, proc string) error {
 	if cred.Uid == 0 {
