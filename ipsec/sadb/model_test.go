@@ -18,7 +18,48 @@ import (
 
 // model is the SADB as KAME had it: lists that are gone over. Headers are in the order of their making.
 type model struct {
-	headers []*modelHeader
+	headers    []*modelHeader
+	superseded int
+}
+
+// modelLife is what was done with an SA. A nil one was never used.
+type modelLife struct {
+	first          time.Time
+	packets, bytes uint64
+}
+
+// use says whether a packet fits, and counts it then.
+func (l *modelLife) use(sa *SA, n int) bool {
+	if h := sa.Hard; h != nil && (h.Allocations > 0 && l.packets+1 > uint64(h.Allocations) || h.Bytes > 0 && l.bytes+uint64(n) > h.Bytes) {
+		return false
+	}
+	l.packets++
+	l.bytes += uint64(n)
+	return true
+}
+
+func (l *modelLife) over(sa *SA, limit *Lifetime) bool {
+	if limit == nil {
+		return false
+	}
+	age := time.Since(sa.Created()) / time.Second
+	if l == nil {
+		return limit.AddTime > 0 && uint64(age) >= limit.AddTime
+	}
+	use := time.Since(l.first) / time.Second
+	return limit.AddTime > 0 && uint64(age) >= limit.AddTime || limit.UseTime > 0 && uint64(use) >= limit.UseTime ||
+		limit.Allocations > 0 && l.packets >= uint64(limit.Allocations) || limit.Bytes > 0 && l.bytes >= limit.Bytes
+}
+
+// state is that of an SA that was mature once, as of the last tick.
+func (l *modelLife) state(sa *SA) pfkey.State {
+	switch {
+	case l.over(sa, sa.Hard):
+		return pfkey.Dead
+	case l.over(sa, sa.Soft):
+		return pfkey.Dying
+	}
+	return pfkey.Mature
 }
 
 type modelHeader struct {
@@ -86,8 +127,16 @@ func (m *model) outbound(mode pfkey.Mode, reqid uint32, src, dst netip.Addr, old
 func TestAgainstModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := true
-		db := New(Config{PreferOld: func() bool { return old }})
 		var m model
+		soft, hard := make(map[*SA]int), make(map[*SA]int)
+		db := New(Config{PreferOld: func() bool { return old }, OnExpire: func(sa *SA, isHard bool) {
+			if isHard {
+				hard[sa]++
+			} else {
+				soft[sa]++
+			}
+		}, OnSuperseded: func(sa *SA) { m.superseded++ }})
+		lives := make(map[*SA]*modelLife)
 		rnd := rand.New(rand.NewPCG(8, 9))
 		addrs := []netip.Addr{left, right, left6, peer6}
 		draw := func() Params {
@@ -95,7 +144,16 @@ func TestAgainstModel(t *testing.T) {
 			v6 := 2 * rnd.IntN(2)
 			p.Src, p.Dst = addrs[v6+rnd.IntN(2)], addrs[v6+rnd.IntN(2)]
 			p.Mode, p.ReqID = pfkey.Mode(rnd.IntN(3)), rnd.Uint32N(3)
-			p.Soft, p.Hard = &Lifetime{Bytes: 100, AddTime: 1 + rnd.Uint64N(50)}, &Lifetime{Bytes: 200, AddTime: 20 + rnd.Uint64N(50)}
+			p.Soft = &Lifetime{Bytes: 100, AddTime: 1 + rnd.Uint64N(50)}
+			p.Hard = &Lifetime{Bytes: 200, AddTime: 20 + rnd.Uint64N(50)}
+			switch rnd.IntN(4) {
+			case 0:
+				p.Soft, p.Hard = &Lifetime{Allocations: 2, UseTime: 10}, &Lifetime{Allocations: 4, UseTime: 20}
+			case 1:
+				p.Soft, p.Hard = nil, &Lifetime{Allocations: 3, UseTime: 15}
+			case 2:
+				p.Soft, p.Hard = &Lifetime{UseTime: 5}, nil
+			}
 			return p
 		}
 		found, hidden := 0, 0
@@ -138,11 +196,26 @@ func TestAgainstModel(t *testing.T) {
 				time.Sleep(time.Second)
 				db.Tick(time.Now())
 			default:
-				if known != nil && known.Usable() {
-					known.Record(rnd.IntN(150), time.Now().Unix())
+				if known == nil || !known.Usable() {
+					break
+				}
+				if lives[known] == nil {
+					lives[known] = &modelLife{first: time.Now()}
+				}
+				n := rnd.IntN(150)
+				if fits := lives[known].use(known, n); known.Record(n, time.Now().Unix()) != fits {
+					t.Fatalf("step %d: %d bytes more fit: %v", step, n, fits)
 				}
 			}
 			got := all(db) // settles
+			for _, sa := range got {
+				if want := lives[sa].state(sa); sa.State() != pfkey.Larval && sa.State() != want {
+					if db.Tick(time.Now()); sa.State() != want { // time has passed since the last
+						t.Fatalf("step %d: state %d, want %d", step, sa.State(), want)
+					}
+				}
+			}
+			got = all(db)
 			m.sweep()
 			if want := m.all(); !slices.Equal(got, want) || db.Len() != len(want) {
 				t.Fatalf("step %d: %d SAs in the wrong order, want %d", step, len(got), len(want))
@@ -164,8 +237,16 @@ func TestAgainstModel(t *testing.T) {
 				hidden++
 			}
 		}
-		if found < 5000 || hidden < 500 {
-			t.Errorf("%d SAs were found, %d not: the test tells little", found, hidden)
+		if found < 5000 || hidden < 500 || len(soft) < 200 || len(hard) < 200 || m.superseded < 20 {
+			t.Errorf("%d SAs were found, %d not, %d and %d expired, %d superseded: the test tells little",
+				found, hidden, len(soft), len(hard), m.superseded)
+		}
+		for _, told := range []map[*SA]int{soft, hard} {
+			for sa, n := range told {
+				if n > 1 {
+					t.Errorf("EXPIRE for %#x came %d times", sa.SPI, n)
+				}
+			}
 		}
 	})
 }
