@@ -100,6 +100,18 @@ func (m *Map[K, V]) Delete(key K) bool {
 	return found
 }
 
+// All calls f for each key, in no order, until f returns false. Of keys that come or go meanwhile it may tell or not.
+func (m *Map[K, V]) All(f func(K, V) bool) {
+	t := m.table.Load()
+	for i := range t.buckets {
+		for n := t.buckets[i].Load(); n != nil; n = n.next {
+			if !f(n.key, n.val) {
+				return
+			}
+		}
+	}
+}
+
 // Len is the number of keys.
 func (m *Map[K, V]) Len() int {
 	m.mu.Lock()

@@ -158,3 +158,30 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+func TestAll(t *testing.T) {
+	m := New[int, int]()
+	for i := range 1000 {
+		m.Set(i, 2*i)
+	}
+	m.Delete(500)
+	seen := make(map[int]bool)
+	for k, v := range m.All {
+		if v != 2*k || seen[k] {
+			t.Errorf("%d: %d", k, v)
+		}
+		seen[k] = true
+	}
+	if len(seen) != 999 || seen[500] {
+		t.Errorf("%d keys", len(seen))
+	}
+	n := 0
+	for range m.All {
+		if n++; n == 10 {
+			break
+		}
+	}
+	if n != 10 {
+		t.Errorf("went on to %d", n)
+	}
+}

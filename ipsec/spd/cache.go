@@ -44,8 +44,8 @@ func (c *cache) put(q *query, changes uint64, p *Policy) {
 }
 
 func (c *cache) place(q *query) *[2]slot {
-	h := fold(q.src[0]^seeds[0], q.dst[0]^seeds[1]) ^ fold(q.src[1]^seeds[2], q.dst[1]^seeds[3])
-	return &c.places[fold(h^q.rest(), seeds[0])%cachePlaces]
+	k := key{src: q.src, dst: q.dst, rest: q.rest()}
+	return &c.places[k.hash()%cachePlaces]
 }
 
 func (s *slot) get(q *query, changes uint64) (p *Policy, ok bool) {

@@ -2,6 +2,7 @@ package spd
 
 import (
 	"container/heap"
+	"iter"
 	"slices"
 	"sync/atomic"
 
@@ -10,8 +11,8 @@ import (
 )
 
 // index finds the first policy for a flow by tuple-space search: selectors that look at the same bits of a packet form
-// a group, and in a group one hash lookup finds the policy. Groups of prefix lengths of which the packet's addresses meet no
-// prefix are passed over (lengths). Groups with the same destination length stand together, in the order of their first
+// a group, and in a group one hash lookup finds the policy. Where that would surely find nothing it is left out: in groups of
+// prefix lengths of which the packet's addresses meet no prefix (lengths), and of others most times (marks). Groups with the same destination length stand together, in the order of their first
 // policies, and so do these rows, so that a search ends where nothing better can follow.
 //
 //	destination /24, first 1    [ src /24 any, first 1 ][ src /32 tcp dport, first 17 ][ src /0 any, first 90 ]
@@ -51,7 +52,7 @@ type entry struct {
 	*group
 }
 
-// fewGroups is how many groups are searched faster than the lengths are asked.
+// fewGroups is how many groups are searched faster than the lengths and marks are asked.
 const fewGroups = 3
 
 // tuple says at which bits of a packet a selector looks.
@@ -71,6 +72,7 @@ type group struct {
 	tuple
 	srcMask, dstMask [2]uint64
 	policies         *snapmap.Map[key, *Policy] // the first of each key
+	keys             marks                      // of these
 
 	// Guarded by Table.mu.
 	order  order          // all policies
@@ -101,26 +103,31 @@ func (ix *index) first(q *query, best *Policy) *Policy {
 	}
 	for i := range v.rows {
 		r := &v.rows[i]
+		if !dst.has(r.dst) {
+			continue
+		}
 		if best != nil && best.rank().less(r.first) {
 			break
 		}
-		if dst.has(r.dst) {
-			best = r.firstOf(q, src, best)
-		}
+		best = r.firstOf(q, src, best, v.groups > fewGroups)
 	}
 	return best
 }
 
-func (r *row) firstOf(q *query, src *lengthSet, best *Policy) *Policy {
+func (r *row) firstOf(q *query, src *lengthSet, best *Policy, sift bool) *Policy {
 	for i := range r.groups {
 		e := &r.groups[i]
-		if best != nil && best.rank().less(e.first) {
-			break
-		}
 		if !src.has(e.src) || e.ports() && !q.hasPorts {
 			continue
 		}
-		if p, ok := e.policies.Get(e.keyOf(q)); ok && (best == nil || p.before(best)) {
+		k := e.keyOf(q)
+		if sift && !e.keys.mayHave(k.hash()) {
+			continue
+		}
+		if best != nil && best.rank().less(e.first) { // asked as late as this, for it waits for the memory of best
+			break
+		}
+		if p, ok := e.policies.Get(k); ok && (best == nil || p.before(best)) {
 			best = p
 		}
 	}
@@ -166,6 +173,9 @@ func (ix *index) put(s Selector, p, old *Policy) {
 		}
 		first = same.first()
 	}
+	if _, known := g.policies.Get(k); !known {
+		g.keys.add(k.hash(), g.hashes())
+	}
 	g.policies.Set(k, first)
 	ix.publish(g)
 }
@@ -182,6 +192,7 @@ func (ix *index) remove(s Selector) {
 	if first == nil {
 		delete(g.same, k)
 		g.policies.Delete(k)
+		g.keys.remove(g.hashes())
 	} else {
 		g.policies.Set(k, first)
 	}
@@ -243,9 +254,21 @@ func (ix *index) len() int {
 }
 
 func newGroup(t tuple) *group {
-	return &group{
+	g := &group{
 		tuple: t, srcMask: mask(t.src), dstMask: mask(t.dst),
 		policies: snapmap.New[key, *Policy](), same: make(map[key]*order),
+	}
+	g.keys.init()
+	return g
+}
+
+func (g *group) hashes() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for k := range g.policies.All {
+			if !yield(k.hash()) {
+				return
+			}
+		}
 	}
 }
 
