@@ -7,12 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/setkey"
 )
 
 // fakeKernel answers each message at once; answers queue up until they are received.
@@ -108,6 +111,8 @@ func TestExitStatus(t *testing.T) {
 		{"-k -r -D", "", noEntry, 0, "No SAD entries.\n", "", 1},
 		{"-DPg", "", noEntry, 0, "No SPD entries.\n", "", 1},
 		{"-DPt", "", entries, 0, "No SPD entries.\n", "", 0},
+		{"-Fh", "", ok, 0, "TIME \n00000000: 02 09 00 00 02 00 00 00 00 00 00 00 PID \n\n" +
+			"TIME \n00000000: 02 09 00 00 02 00 00 00 00 00 00 00 PID \n\n", "", 1},
 		{"-V", "", ok, 0, "setkey (kipsec) unknown\n", "", 0},
 		{"-c", "add 10.0.0.1 10.0.0.2 esp 703 -E aes-cbc \"\"; flush;", ok, 1, "Invalid key length at `aes-cbc'\n", "0 128 256\n", 1},
 		{"-f -", "add 10.0.0.1 10.0.0.2 esp 703 -E aes-cbc \"\"; flush;", ok, 1, "",
@@ -124,6 +129,8 @@ func TestExitStatus(t *testing.T) {
 			tt.args += " -n"
 		}
 		status, out, stderr, k := invoke(t, tt.answer, tt.stdin, strings.Fields(tt.args)...)
+		out = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{6}`).ReplaceAllString(out, "TIME")
+		out = regexp.MustCompile(`00 00 00 00( [0-9a-f]{2}){4} \n`).ReplaceAllString(out, "00 00 00 00 PID \n")
 		if status != tt.status || out != tt.out || stderr != tt.stderr || k.sent != tt.sent {
 			t.Errorf("setkey %s:\nstatus %d\nout %q\nerr %q\nsent %d", tt.args, status, out, stderr, k.sent)
 		}
@@ -162,6 +169,43 @@ func TestWatch(t *testing.T) {
 		return []*pfkey.Message{m, inner, {Type: pfkey.Promisc, Payload: inner.AppendTo(nil)}}
 	}, "", "-x")
 	if status != 1 || stderr != "setkey: kipsecd has hung up\n" || strings.Count(out, "seq=0 pid=77\n") != 1 || k.sent != 1 {
+		t.Errorf("status %d, %q, %q", status, out, stderr)
+	}
+}
+
+// TestForever: -l asks once a second under one header, until the kernel hangs up.
+func TestForever(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"-lD", setkey.ShortHeader + "No SAD entries.\nNo SAD entries.\nNo SAD entries.\n"},
+		{"-lDP", "No SPD entries.\nNo SPD entries.\nNo SPD entries.\n"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began, asked := time.Now(), 0
+			status, out, stderr, _ := invoke(t, func(m *pfkey.Message) []*pfkey.Message {
+				if asked++; asked > 3 {
+					return nil
+				}
+				return []*pfkey.Message{{Type: m.Type, PID: m.PID, Errno: syscall.ENOENT}}
+			}, "", tt.args)
+			if status != 1 || out != tt.want || stderr != "setkey: kipsecd has hung up\n" || time.Since(began) != 3*time.Second {
+				t.Errorf("%s: status %d, %q, %q after %v", tt.args, status, out, stderr, time.Since(began))
+			}
+		})
+	}
+}
+
+// TestStored prints messages from files, and says which file is none.
+func TestStored(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	message := (&pfkey.Message{Type: pfkey.SPDDump, Policy: &pfkey.Policy{Dir: pfkey.DirIn}}).AppendTo(nil)
+	for name, data := range map[string][]byte{good: message, bad: message[:20]} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, out, stderr, k := invoke(t, with(0), "", "-p", good, bad, good)
+	if status != 1 || strings.Count(out, "\tin discard\n") != 1 || stderr != "setkey: "+bad+": byte 0: invalid keymsg length\n" || k.sent != 0 {
 		t.Errorf("status %d, %q, %q", status, out, stderr)
 	}
 }

@@ -87,6 +87,26 @@ func TestPrintStoredRefuses(t *testing.T) {
 	}
 }
 
+// FuzzPrintStored prints anything, in all forms.
+func FuzzPrintStored(f *testing.F) {
+	f.Add(sa(nil).AppendTo(nil))
+	for _, tt := range vectors {
+		m, _, _ := parse(tt.script)
+		for _, typ := range []pfkey.Type{m[0].Type, pfkey.Dump, pfkey.SPDDump} {
+			m[0].Type = typ
+			f.Add(m[0].AppendTo(nil))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var b bytes.Buffer
+		PrintStored(&b, data, time.Unix(0, 0), PrintOptions{Ports: true, Dead: true})
+		if m, err := pfkey.Parse(data); err == nil {
+			PrintShort(&b, m, time.Unix(0, 0), PrintOptions{Dead: true})
+			PrintMessage(&b, m, time.Unix(0, 0), TraceOptions{Fields: true, Hex: true})
+		}
+	})
+}
+
 // TestPrintPromiscuous prints what -x sees: the switch's own answer as a time, and what is in a copy.
 func TestPrintPromiscuous(t *testing.T) {
 	now := time.Date(2026, 11, 23, 17, 57, 25, 771788000, time.UTC)
