@@ -62,6 +62,7 @@ type Config struct {
 type Engine struct {
 	Config
 	V4, V6 stats.Set
+	Drops  stats.Drops
 
 	id     atomic.Uint32 // identification of outer IPv4 headers
 	learnt paths         // by outer destination: what routers reported
@@ -124,10 +125,18 @@ func (e *Engine) dropDetail(why stats.Reason, d stats.Detail) Verdict {
 		set = &e.V6
 	}
 	set.Count(why.Field())
+	e.tell(why, d)
+	return Verdict{Action: Drop, Why: why}
+}
+
+// tell logs a drop and shows it to those who watch.
+func (e *Engine) tell(why stats.Reason, d stats.Detail) {
 	if e.Log.Enabled() {
 		e.Log.Printf(why.Level(), "%s", why.Text(d))
 	}
-	return Verdict{Action: Drop, Why: why}
+	if e.Drops.Watched() {
+		e.Drops.Tell(why, d)
+	}
 }
 
 // WireFailed counts packets of an IP version that passed the engine and that the wire did not take.
@@ -138,6 +147,7 @@ func (e *Engine) WireFailed(version, packets int, err error) {
 	}
 	for range packets {
 		e.family(version).Count(why.Field())
+		e.Drops.Tell(why, stats.Detail{V6: version == 6})
 	}
 	e.Log.Printf(why.Level(), "%s: %v", why, err)
 }
@@ -146,6 +156,7 @@ func detail(p *wire.Packet, proto uint8, sa *sadb.SA, spi uint32) stats.Detail {
 	d := stats.Detail{
 		V6: p.Version == 6, Proto: proto, SPI: spi, Src: p.Flow.Src, Dst: p.Flow.Dst,
 		UpperProto: p.Proto, Off: p.Header, Len: p.Len,
+		SrcPort: p.Flow.SrcPort, DstPort: p.Flow.DstPort, HasPorts: p.Flow.HasPorts,
 	}
 	if sa != nil {
 		d.SPI, d.SASrc, d.SADst = sa.SPI, sa.Src, sa.Dst

@@ -15,9 +15,10 @@ import (
 type Explanation struct {
 	Packet wire.Packet
 	Off    bool        // net.inet.ipsec.enabled is 0: nothing else was asked
-	Exempt bool        // IPsec is not asked about such packets: neighbour discovery and, inbound, IPsec itself
+	Exempt bool        // policies are not asked about neighbour discovery nor, inbound, about IPsec itself
 	Local  bool        // the end that is here is an address of this host, so a socket with a policy of its own may decide
 	Policy *spd.Policy // the one that decides; nil: none matches
+	Also   *spd.Policy // inbound: another one that must accept the packet, of direction in or fwd; mostly nil
 
 	// Action is what Output, CheckOutput or Check answer: Pass, Send, Reassemble, or Drop with Why.
 	Action Action
@@ -179,6 +180,9 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 	}
 	m, why := e.judgeClear(p, packet)
 	x.Policy, x.Why = m.decided, why
+	if x.Also = m.in; m.decided == m.in {
+		x.Also = m.fwd
+	}
 	if x.Why == stats.OK {
 		x.Action = Pass
 	}

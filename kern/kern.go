@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kipsec/ipsec"
+	"kipsec/ipsec/ask"
 	"kipsec/ipsec/key"
 	"kipsec/ipsec/keysock"
 	"kipsec/ipsec/knob"
@@ -139,6 +140,7 @@ type Config struct {
 	Netns   string // name or path of the network namespace; empty for the one of this process
 	Socket  string // path of the PF_KEY socket
 	Sockopt string // path of the socket by which sockets get policies of their own; empty for none
+	Ask     string // path of the socket that says why; empty for none
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
@@ -301,14 +303,20 @@ func (k *Kernel) listen(cfg Config) error {
 		return fmt.Errorf("PF_KEY socket: %w", err)
 	}
 	k.atShutdown(server.Close)
-	if cfg.Sockopt == "" {
-		return nil
+	if cfg.Sockopt != "" {
+		sockopts, err := sockopt.Listen(cfg.Sockopt, k.sockets)
+		if err != nil {
+			return fmt.Errorf("socket for policies of sockets: %w", err)
+		}
+		k.atShutdown(sockopts.Close)
 	}
-	sockopts, err := sockopt.Listen(cfg.Sockopt, k.sockets)
-	if err != nil {
-		return fmt.Errorf("socket for policies of sockets: %w", err)
+	if cfg.Ask != "" {
+		answers, err := ask.Listen(ask.Config{Path: cfg.Ask, Explain: k.Explain, Drops: k.Drops})
+		if err != nil {
+			return fmt.Errorf("socket that says why: %w", err)
+		}
+		k.atShutdown(answers.Close)
 	}
-	k.atShutdown(sockopts.Close)
 	return nil
 }
 

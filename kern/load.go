@@ -54,7 +54,7 @@ func (k *Kernel) LoadScript(file string) error {
 			}
 		}
 		return nil
-	}, setkey.Options{})
+	}, setkey.Options{Explain: k.Explain})
 }
 
 // memory collects what the key engine sends to a client within the process.

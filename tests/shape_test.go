@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"ipsec/keysock": {"ipsec/key", "ipsec/pfkey", "net/peer"},
 	"ipsec/sockopt": {"ipsec/pfkey", "ipsec/polstr", "kern/run", "net/peer"},
 	"ipsec/polstr":  {"ipsec/pfkey", "net/wire"},
+	"ipsec/ask":     {"ipsec/pfkey", "net/peer"},
 	"ipsec/netstat": {"ipsec/alg", "ipsec/key", "ipsec/pfkey", "ipsec/stats"},
 	"ipsec/setkey":  {"ipsec/alg", "ipsec/pfkey", "ipsec/polstr", "net/wire"},
 	"ipsec": {
@@ -54,7 +55,7 @@ var mayImport = map[string][]string{
 	"fs/fstest":      {},
 	"kern":           {"ipsec/...", "kern/...", "net/..."},
 	"cmd/sysctl":     {"kern/sysctl", "kern/run", "ipsec/knob", "ipsec/stats", "cmd/internal/..."},
-	"cmd/setkey":     {"kern/run", "ipsec/setkey", "ipsec/pfkey", "ipsec/keysock", "cmd/internal/..."},
+	"cmd/setkey":     {"kern/run", "ipsec/ask", "ipsec/setkey", "ipsec/pfkey", "ipsec/keysock", "cmd/internal/..."},
 	"cmd/kipsec-run": {"kern/run", "kern/seccomp", "ipsec/keysock", "ipsec/sockopt", "net/peer", "cmd/internal/..."},
 	"cmd/kipsecd": {
 		"fs", "kern/...", "ipsec/netstat", "ipsec/setkey", "net/ns", "cmd/internal/...",

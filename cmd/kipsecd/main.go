@@ -170,7 +170,7 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, mounted.Unmount()) }()
-	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt()}); err != nil {
+	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask()}); err != nil {
 		return err
 	}
 

@@ -35,14 +35,14 @@ func dial(name string) (kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := keysock.Dial(instance.PFKey())
+	c, err := keysock.Dial(instance.PFKey())
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("pfkey_open: %w (the PF_KEY socket is root's)", syscall.EACCES)
 	case err != nil:
 		return nil, fmt.Errorf("pfkey_open: %w", err)
 	}
-	return conn, nil
+	return conn{c, instance}, nil
 }
 
 // maxUnanswered bounds how many requests are sent before the first of them is answered. A kernel that waits for us to

@@ -77,8 +77,11 @@ func (o *options) execute(std streams, connect func(string) (kernel, error)) err
 			return err
 		}
 		defer k.Close()
-		if o.mode == 'x' {
+		switch o.mode {
+		case 'x':
 			return watch(k, std.out, setkey.TraceOptions{Fields: true, Hex: o.hex, Epoch: o.watches > 1})
+		case 'X':
+			return watchDrops(k, std.out)
 		}
 		link.kernel = k
 	}
@@ -108,6 +111,7 @@ func (o *options) run(script io.Reader, name string, link *link, std streams, ex
 		Print:     o.print,
 		Trace:     setkey.TraceOptions{Fields: o.verbose, Hex: o.hex},
 		Settle:    link.settle,
+		Explain:   explainer(link.kernel),
 		Exit:      exit,
 		Report: func(e *setkey.Error) {
 			o.report(std, e)

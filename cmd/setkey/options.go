@@ -10,7 +10,7 @@ import (
 
 // options are those of the command line.
 type options struct {
-	mode     byte     // the letter of what to do: c f D F x h V; s for stored messages, 0 for nothing
+	mode     byte     // the letter of what to do: c f D F x X h V; s for stored messages, 0 for nothing
 	file     string   // -f
 	stored   []string // files of messages
 	kernel   string   // -K or $KIPSEC; "" is that of this network namespace
@@ -41,6 +41,7 @@ var flags = [...]struct {
 		o.mode = 'x'
 		o.watches++
 	}},
+	{'X', "print every packet that is dropped, and why, until interrupted", mode('X')},
 	{'P', "with -D and -F: the policies", func(o *options) { o.policies = true }},
 	{'a', "with -D: dead associations too", func(o *options) { o.print.Dead = true }},
 	{'l', "with -D: a line for each association, again every second until interrupted", func(o *options) { o.forever = true }},
@@ -66,6 +67,7 @@ func usage() string {
        setkey [-v] [-H] [-a] [-l] [-p] [-N] [-K NAME] -D [-P [-g] [-t]]
        setkey [-v] [-H] [-K NAME] -F [-P]
        setkey [-H] [-K NAME] -x
+       setkey [-K NAME] -X
        setkey [-a] [-p] [-N] FILE ...
 
   -f FILE  read commands from FILE; - is standard input

@@ -141,6 +141,13 @@ func selectorExts(m *pfkey.Message, s *spd.Selector) {
 // spdDumpOrder is the order of KAME key_setdumpsp.
 var spdDumpOrder = []pfkey.ExtType{pfkey.ExtCurrent, pfkey.ExtHard, pfkey.ExtSrc, pfkey.ExtDst, pfkey.ExtPolicy}
 
+// Describe returns a policy as an answer to SPDGET shows it.
+func Describe(p *spd.Policy) *pfkey.Message {
+	m := &pfkey.Message{Type: pfkey.SPDGet}
+	describePolicy(m, p)
+	return m
+}
+
 // describePolicy puts a policy into a message as SPDGET and SPDDUMP show it. Times are always there, as in KAME of 2008 and
 // on Linux: IKE daemons read the last use. A policy that lives for ever has a lifetime of zeros.
 func describePolicy(m *pfkey.Message, p *spd.Policy) {

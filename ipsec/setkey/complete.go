@@ -1,6 +1,7 @@
 package setkey
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -141,6 +142,10 @@ func candidatesFor(form []string) (out []string) {
 		switch field {
 		case "[-46n]":
 			out = append(out, "-4", "-6", "-n")
+		case "DIR":
+			out = append(out, slices.Collect(maps.Keys(directions))...)
+		case "[frag]":
+			out = append(out, fragmentWord)
 		case "PROTO", "[PROTO]":
 			out = append(out, protocolWords()...)
 		case "UPPER":

@@ -149,7 +149,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("no %s", v.word)
 		}
 		for _, field := range strings.Fields(v.form) {
-			if !strings.Contains("[-46n] SRC DST PROTO [PROTO] SPI [OPTION]... ALGORITHM UPPER [SPEC] -P POLICY", field) {
+			if !strings.Contains("[-46n] SRC DST PROTO [PROTO] SPI [OPTION]... ALGORITHM UPPER [SPEC] -P POLICY DIR [frag]", field) {
 				t.Errorf("%s: %s is not known", v.word, field)
 			}
 		}

@@ -222,6 +222,16 @@ func upperNumber(name string) (uint8, bool) {
 	return 0, false
 }
 
+// UpperName is the name of an upper-layer protocol, or its number.
+func UpperName(n uint8) string {
+	for _, u := range upperNames {
+		if u.number == n {
+			return u.name
+		}
+	}
+	return strconv.Itoa(int(n))
+}
+
 // formatUpper is NetBSD's form: 6(tcp), 255(reserved), or the bare number.
 func formatUpper(n uint8, numeric bool) string {
 	for _, u := range upperNames {

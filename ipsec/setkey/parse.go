@@ -14,6 +14,7 @@ import (
 type command struct {
 	line     int // on which it begins
 	messages []*pfkey.Message
+	asked    []question
 	exit     bool // read no further
 }
 
@@ -25,7 +26,8 @@ type parser struct {
 
 	ahead  token
 	peeked bool
-	any    bool // a command was there before
+	any    bool       // a command was there before
+	asked  []question // by the command that is being read
 }
 
 func newParser(r io.Reader) *parser {
@@ -107,6 +109,7 @@ func (p *parser) command() (*command, error) {
 			if c.messages, err = v.parse(p, v.typ); err != nil {
 				return nil, err
 			}
+			c.asked, p.asked = p.asked, nil
 		}
 		if p.last == ';' && !p.peeked { // a policy string ends with it
 			return c, nil

@@ -158,10 +158,7 @@ func formatPolicy(b *bytes.Buffer, m *pfkey.Message, o PrintOptions) {
 		return
 	}
 	if m.Src != nil && m.Dst != nil {
-		proto := m.Src.Proto
-		ports := proto != protoICMP && proto != protoICMPv6 && proto != protoMH && proto != protoGRE
-		fmt.Fprintf(b, "%s %s %s%s\n", selectorEnd(m.Src, ports), selectorEnd(m.Dst, ports), formatUpper(proto, o.Numeric),
-			upperDetail(proto, m.Src.Addr.Port(), m.Dst.Addr.Port()))
+		fmt.Fprintln(b, formatSelector(m, o.Numeric))
 	} else {
 		b.WriteString("(no selector, probably per-socket policy) \n")
 	}
@@ -177,6 +174,16 @@ func formatPolicy(b *bytes.Buffer, m *pfkey.Message, o PrintOptions) {
 	}
 	formatContext(b, m.SecurityContext)
 	fmt.Fprintf(b, "\tspid=%d seq=%d pid=%d\n\trefcnt=%d\n", m.Policy.ID, m.Seq, m.PID, m.Reserved)
+}
+
+// FormatSelector writes the addresses of a message as PrintPolicy does: "10.0.0.0/24[any] 10.0.1.1[80] 6(tcp)".
+func FormatSelector(m *pfkey.Message) string { return formatSelector(m, false) }
+
+func formatSelector(m *pfkey.Message, numeric bool) string {
+	proto := m.Src.Proto
+	ports := proto != protoICMP && proto != protoICMPv6 && proto != protoMH && proto != protoGRE
+	return fmt.Sprintf("%s %s %s%s", selectorEnd(m.Src, ports), selectorEnd(m.Dst, ports), formatUpper(proto, numeric),
+		upperDetail(proto, m.Src.Addr.Port(), m.Dst.Addr.Port()))
 }
 
 // selectorEnd is ADDR[/PREFIX][PORT].

@@ -29,6 +29,9 @@ import (
 // reply returns and returns that; other errors mean that the engine cannot be reached.
 type Exchange func(m *pfkey.Message, reply func(*pfkey.Message) error) error
 
+// Explain says in lines what would happen to an IP packet that goes in a direction.
+type Explain func(dir pfkey.Dir, packet []byte) (string, error)
+
 // Options change what Run does. The zero value prints nothing and stops at the first line that does not parse.
 type Options struct {
 	Out       io.Writer    // where dumps and SAs that were asked for are printed; nil prints nothing
@@ -39,6 +42,7 @@ type Options struct {
 	Print     PrintOptions
 	Trace     TraceOptions  // which messages are printed also, as they are sent and received
 	Settle    func() error  // waits for the answers that the Exchange did not wait for; nil: there are none
+	Explain   Explain       // answers the command explain; nil refuses it
 	Exit      func()        // called when the script says exit, quit or bye; may be nil
 	Lookup    polstr.Lookup // finds addresses of hosts; nil asks the system's resolver
 }
@@ -161,6 +165,11 @@ func (s *session) report(e *Error) {
 func (s *session) do(c *command) error {
 	if s.exchange == nil {
 		return nil
+	}
+	for _, q := range c.asked {
+		if err := s.answer(c.line, q); err != nil {
+			return err
+		}
 	}
 	for _, m := range c.messages {
 		m.PID = uint32(os.Getpid())

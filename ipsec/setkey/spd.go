@@ -117,7 +117,7 @@ func (p *parser) upper() (sel selector, err error) {
 		}
 	}
 	misc, err := p.peek()
-	if err != nil || misc.kind != word || misc.text[0] == '-' {
+	if err != nil || misc.kind != word || misc.text[0] == '-' || misc.text == fragmentWord {
 		return sel, err
 	}
 	p.peeked = false

@@ -30,6 +30,7 @@ var verbs = [...]verb{
 	{"spddelete", pfkey.SPDDelete, (*parser).policy, "[-46n] SRC DST UPPER [SPEC] -P POLICY"},         // SPDDELETE
 	{"spddump", pfkey.SPDDump, (*parser).wholePolicies, ""},                                           // SPDDUMP
 	{"spdflush", pfkey.SPDFlush, (*parser).wholePolicies, ""},                                         // SPDFLUSH
+	{"explain", 0, (*parser).explain, "DIR [-46n] SRC DST UPPER [SPEC] [frag]"},
 	{"exit", 0, nil, ""}, // EXIT
 	{"quit", 0, nil, ""},
 	{"bye", 0, nil, ""},
@@ -61,6 +62,8 @@ func Usage() string {
   UPPER      any, a number or a name of protocols(5); SPEC is TYPE,CODE of ICMP, A.B.C.D of GRE
   POLICY     in|out|fwd [prio N] discard|none|ipsec [PROTO/MODE/[SRC-DST]/LEVEL]...
              LEVEL is default, use, require, unique or unique:N
+  DIR        in, out or fwd: where the packet goes of which explain says what would happen to it, and why;
+             frag makes it a fragment that is not the first
 `, strings.Join(protocolWords(), " "), optionForms(), strings.Join(modeWords(), " "), strings.Join(flagWords(), " "))
 	return b.String()
 }

@@ -140,6 +140,9 @@ func (r Reason) String() string {
 // Field is the counter that the reason moves. Only for packets that are dropped.
 func (r Reason) Field() Field { return reasons[r].field }
 
+// Inbound says whether it is a reason for packets that arrive.
+func (r Reason) Inbound() bool { return r >= InMalformed && r < OutMalformed }
+
 // Kept says that a transform left the packet as it was; it goes on without it.
 func (r Reason) Kept() bool { return r == AsIs || r == NoGain }
 
@@ -155,6 +158,9 @@ type Detail struct {
 	SASrc      netip.Addr // of the SA
 	SADst      netip.Addr
 	UpperProto uint8
+	SrcPort    uint16 // of ICMP and ICMPv6 type and code; valid iff HasPorts
+	DstPort    uint16
+	HasPorts   bool
 	Off, Len   int
 	Got, Want  int // two numbers that differ, of reasons that name them
 }

@@ -81,7 +81,7 @@ func create(root, name string, id Netns) (*Owner, error) {
 		return nil, err
 	}
 	o := &Owner{Instance{Name: name, Dir: dir, PID: os.Getpid(), Netns: id}, lock}
-	for _, leftover := range []string{"netns", "pid", "pfkey", "sockopt"} {
+	for _, leftover := range []string{"netns", "pid", "pfkey", "sockopt", "ask"} {
 		if err := removeIfThere(filepath.Join(dir, leftover)); err != nil {
 			lock.Close()
 			return nil, err
@@ -154,7 +154,7 @@ func (o *Owner) Remove() error {
 // remove does the work of Remove. The lock of the root is held.
 func (o *Owner) remove() error {
 	var errs []error
-	for _, name := range []string{"netns", "pid", "pfkey", "sockopt", "sys", "lock"} {
+	for _, name := range []string{"netns", "pid", "pfkey", "sockopt", "ask", "sys", "lock"} {
 		errs = append(errs, removeIfThere(filepath.Join(o.Dir, name)))
 	}
 	errs = append(errs, removeIfThere(o.Dir), o.lock.Close())

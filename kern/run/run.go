@@ -1,7 +1,7 @@
 // Package run knows where a running kipsecd keeps its files, and finds the one that serves a network namespace.
 //
 // Each instance has a directory /run/kipsec/NAME with the mount point sys, the PF_KEY socket pfkey, the socket
-// sockopt that gives sockets policies of their own, its process id in pid, the
+// sockopt that gives sockets policies of their own, the socket ask that says why, its process id in pid, the
 // lock that it holds while it lives, and in netns the identity of the network namespace that it serves. Where /run cannot be
 // written, $XDG_RUNTIME_DIR/kipsec takes the place of /run/kipsec.
 //
@@ -42,6 +42,9 @@ func (i Instance) PFKey() string { return filepath.Join(i.Dir, PFKeyName) }
 
 // Sockopt returns the path of the socket by which sockets get policies of their own.
 func (i Instance) Sockopt() string { return filepath.Join(i.Dir, "sockopt") }
+
+// Ask returns the path of the socket that says why.
+func (i Instance) Ask() string { return filepath.Join(i.Dir, "ask") }
 
 // fuseMagic is the type that statfs(2) gives for a FUSE file system.
 const fuseMagic = 0x65735546
