@@ -1,12 +1,15 @@
-// Command traffic makes and measures load for make bench: one TCP stream, and a flow of small UDP packets.
+// Command traffic makes and measures load for make bench: one TCP stream, and a flow of small UDP packets. For tests of what
+// happens while something changes it makes a thin flow that never ends.
 //
 //	traffic serve ADDR            take both kinds until killed
 //	traffic tcp ADDR SECONDS [STREAMS]
 //	                              print the Gbit/s that the server received, over one stream or several at a time
 //	traffic udp ADDR SECONDS SIZE print the packets per second that the server received
+//	traffic drip FROM TO RATE     send RATE small UDP packets a second until killed, whatever comes of them
+//	traffic hear ADDR             print the time of each UDP packet that arrives, in seconds since 1970, until killed
 //	traffic keypair               print a new X25519 private key and its public key, in hex
 //
-// It is for the benchmark scripts only and never sends to an address that it was not given.
+// It is for the scripts of this directory only and never sends to an address that it was not given.
 package main
 
 import (
@@ -39,10 +42,14 @@ func run(args []string) error {
 		return tcp(args[1], args[2], args[3])
 	case len(args) == 4 && args[0] == "udp":
 		return udp(args[1], args[2], args[3])
+	case len(args) == 4 && args[0] == "drip":
+		return drip(args[1], args[2], args[3])
+	case len(args) == 2 && args[0] == "hear":
+		return hear(args[1])
 	case len(args) == 1 && args[0] == "keypair":
 		return keypair()
 	}
-	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS [STREAMS] | udp ADDR SECONDS SIZE | keypair")
+	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS [STREAMS] | udp ADDR SECONDS SIZE | drip FROM TO RATE | hear ADDR | keypair")
 }
 
 // A client's first byte says what it wants of a TCP connection.
@@ -191,6 +198,41 @@ func keypair() error {
 	}
 	fmt.Printf("%x %x\n", private.Bytes(), private.PublicKey().Bytes())
 	return nil
+}
+
+func drip(from, to, rate string) error {
+	perSecond, err := strconv.Atoi(rate)
+	if err != nil || perSecond < 1 || perSecond > 100000 {
+		return fmt.Errorf("bad rate %q", rate)
+	}
+	conn, err := net.ListenPacket("udp", from)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	dst, err := net.ResolveUDPAddr("udp", to)
+	if err != nil {
+		return err
+	}
+	for range time.Tick(time.Second / time.Duration(perSecond)) {
+		conn.WriteTo([]byte("drip"), dst) // it may well be refused, with its address or its interface gone
+	}
+	return nil
+}
+
+func hear(addr string) error {
+	conn, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	buf := make([]byte, 65536)
+	for {
+		if _, _, err := conn.ReadFrom(buf); err != nil {
+			return err
+		}
+		fmt.Printf("%.6f\n", float64(time.Now().UnixMicro())/1e6)
+	}
 }
 
 // count asks the server for the UDP packets since the last time.
