@@ -75,10 +75,11 @@ func (e *Engine) unwrapCompTunnel(b *mbuf.Buf, p *wire.Packet, h *history) (done
 	if !e.expectsTunnel(b.Bytes(), p) {
 		return true, Verdict{}
 	}
+	src := p.Flow.Src
 	if why := e.decapsulate(b, p); why != stats.OK {
 		return false, e.drop(why, p, wire.ProtoIPComp, nil, 0)
 	}
-	h.layers[h.n] = layer{tunnel: true}
+	h.layers[h.n] = layer{src: src, tunnel: true}
 	h.n++
 	return false, Verdict{}
 }

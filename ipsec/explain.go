@@ -189,8 +189,8 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 	if x.Policy == nil || x.Policy.Type != pfkey.PolicyIPsec || x.Policy.Incomplete() {
 		return
 	}
-	var h history
 	src, dst := p.Flow.Src, p.Flow.Dst
+	h := history{src: src, dst: dst}
 	for i := range x.Policy.Requests {
 		r := &x.Policy.Requests[i]
 		q := Requested{Request: r, Level: e.level(x.Policy, r), Src: src, Dst: dst}
@@ -206,7 +206,7 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 	}
 	for i := len(x.Requests) - 1; i >= 0; i-- {
 		if q := &x.Requests[i]; q.SA != nil {
-			h.layers[h.n] = layer{sa: q.SA, tunnel: q.Mode == pfkey.ModeTunnel}
+			h.layers[h.n] = layer{sa: q.SA, src: q.Src, dst: q.Dst, tunnel: q.Mode == pfkey.ModeTunnel}
 			h.n++
 		}
 	}
@@ -215,9 +215,11 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 
 // arrival finds a usable SA whose packets satisfy a request.
 func (e *Engine) arrival(r *spd.Request, src, dst netip.Addr) (found *sadb.SA) {
+	var ends transportEnds
+	ends.add(src, dst)
 	e.SADB.All(func(sa *sadb.SA) bool {
-		l := layer{sa: sa, tunnel: r.Mode == pfkey.ModeTunnel}
-		if sa.Usable() && sa.Src == src && sa.Dst == dst && (sa.Mode == r.Mode || sa.Mode == pfkey.ModeAny) && l.fits(r) {
+		l := layer{sa: sa, src: src, dst: dst, tunnel: r.Mode == pfkey.ModeTunnel}
+		if sa.Usable() && sa.Src == src && sa.Dst == dst && (sa.Mode == r.Mode || sa.Mode == pfkey.ModeAny) && l.fits(r, &ends) {
 			found = sa
 		}
 		return found == nil

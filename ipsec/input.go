@@ -1,6 +1,8 @@
 package ipsec
 
 import (
+	"net/netip"
+
 	"kipsec/ipsec/knob"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
@@ -48,6 +50,10 @@ func (e *Engine) input(b *mbuf.Buf, h *history) Verdict {
 		}
 	}
 	h.translate(b.Bytes(), &p)
+	h.src, h.dst = p.Flow.Src, p.Flow.Dst
+	if e.martian(&p, h) {
+		return e.drop(stats.InMartian, &p, 0, nil, 0)
+	}
 	if why := e.accept(&p, b.Bytes(), h); why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)
 	}
@@ -100,8 +106,12 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 
 	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
 	// A translator of addresses may have changed the source of what came in UDP.
-	foreign := sa != nil && sa.Src.IsValid() && sa.Src != p.Flow.Src && !(h.udp && h.n == 0)
-	h.layers[h.n] = layer{sa: sa, tunnel: tunnel, foreign: foreign, inflated: proto == wire.ProtoIPComp}
+	translated := h.udp && h.n == 0
+	foreign := sa != nil && sa.Src.IsValid() && sa.Src != p.Flow.Src && !translated
+	h.layers[h.n] = layer{
+		sa: sa, src: p.Flow.Src, dst: p.Flow.Dst, tunnel: tunnel, foreign: foreign, translated: translated,
+		inflated: proto == wire.ProtoIPComp,
+	}
 	h.n++
 	if next == wire.ProtoNone && proto == wire.ProtoESP {
 		why = stats.ESPDummy
@@ -173,6 +183,32 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 		d.Got, d.Want = xf.explain(b, p.Header, sa, why)
 	}
 	return e.dropDetail(why, d)
+}
+
+// martian says whether what was in a tunnel from another host has an own address as its source, or one of loopback. Linux
+// refuses such packets where they come from others (RFC 1812 §5.3.7), but takes them from enc0, for between own addresses
+// there is IPsec too.
+func (e *Engine) martian(p *wire.Packet, h *history) bool {
+	return h.tunnelled() && e.ofThisHost(p.Flow.Src, p.Flow.Dst) && !e.ofThisHost(h.layers[0].src, h.layers[0].src)
+}
+
+// ofThisHost says whether only this host itself may send a packet of these addresses to itself.
+func (e *Engine) ofThisHost(src, dst netip.Addr) bool {
+	return src.IsLoopback() || dst.IsLoopback() || e.Own != nil && e.Own(src)
+}
+
+// Martian is asked about a packet that another host sent in clear and that the stack is going to get from enc0. The packet
+// may be a fragment. Verdicts: Pass, Drop.
+func (e *Engine) Martian(b []byte) Verdict {
+	var p wire.Packet
+	if err := wire.ParseHeaders(b, &p); err != nil {
+		p.Version = version(b)
+		return e.drop(stats.InMalformed, &p, 0, nil, 0)
+	}
+	if e.ofThisHost(p.Flow.Src, p.Flow.Dst) {
+		return e.drop(stats.InMartian, &p, 0, nil, 0)
+	}
+	return Verdict{Action: Pass}
 }
 
 // accept is the inbound check: the policies for the packet against the protection that it had.

@@ -112,10 +112,8 @@ func (h *history) translate(b []byte, p *wire.Packet) {
 	if !h.udp || h.n == 0 {
 		return
 	}
-	for i := range h.n {
-		if h.layers[i].tunnel {
-			return
-		}
+	if h.tunnelled() {
+		return
 	}
 	if p.Proto == wire.ProtoICMP || p.Proto == wire.ProtoUDP && noChecksum(b, p) {
 		return

@@ -3,12 +3,15 @@ package ipsec
 import (
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
+	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
 	"kipsec/net/wire"
 )
@@ -24,6 +27,7 @@ type traffic struct {
 	packets func(f ends) []*mbuf.Buf
 	tunnel  bool // policies ask for a tunnel, not for transport mode
 	only6   bool
+	own     bool // from this host to itself
 	local   bool // Linux cannot be made to route it: see CheckOutput
 }
 
@@ -41,6 +45,9 @@ var families = []ends{
 	{false, "10.1.0.1", "10.1.0.2", "10.12.0.2", "10.1.0.3", "127.0.0.1", "224.0.0.251", "255.255.255.255", "169.254.0.1", "169.254.0.2", "0.0.0.0/0"},
 	{true, "fd00:1::1", "fd00:1::2", "fd00:12::2", "fd00:1::3", "::1", "ff02::fb", "ff02::1", "fe80::1", "fe80::2", "::/0"},
 }
+
+// own says whether an address is of this host's interfaces.
+func (f ends) own(a netip.Addr) bool { return a == addr(f.me) || a == addr(f.alias) }
 
 func (f ends) icmp(src, dst string, v4, v6 uint8) *mbuf.Buf {
 	if f.v6 {
@@ -263,7 +270,7 @@ var inbound = []traffic{
 		return []*mbuf.Buf{udp(f.peer, f.me, 100), bufferFrom(packet(f.peer, f.me, wire.ProtoTCP, make([]byte, 20)))}
 	}},
 	{name: "to be forwarded", tunnel: true, packets: func(f ends) []*mbuf.Buf { return []*mbuf.Buf{udp(f.peer, f.beyond, 100)} }},
-	{name: "from an own address, loopback", packets: func(f ends) []*mbuf.Buf {
+	{name: "from an own address, loopback", own: true, packets: func(f ends) []*mbuf.Buf {
 		return []*mbuf.Buf{udp(f.alias, f.me, 100), udp(f.loop, f.loop, 100)}
 	}},
 	{name: "of any other protocol, raw sockets", packets: func(f ends) []*mbuf.Buf { return []*mbuf.Buf{f.raw(f.peer, f.me, 89)} }},
@@ -334,6 +341,7 @@ func (tr *traffic) arrives(t *testing.T, f ends, s situation, n, how int) string
 	b := tr.packets(f)[n]
 	defer b.Free()
 	me, peer := newHost(t), newHost(t)
+	me.Own = f.own
 	asked := tr.request(f.peer, f.me)
 	me.policies(pfkey.DirIn, f, s, asked)
 	if how == inClear {
@@ -344,7 +352,9 @@ func (tr *traffic) arrives(t *testing.T, f ends, s situation, n, how int) string
 	case how == byRightSA:
 	case tr.tunnel: // of another gateway
 		applied = tunnel(f.alias, f.me, 0)
-	default: // of another mode
+	case tr.own: // of another mode
+		applied = tunnel(f.alias, f.me, 0)
+	default:
 		applied = tunnel(f.peer, f.me, 0)
 	}
 	applied.Level = pfkey.LevelRequire
@@ -467,6 +477,90 @@ func TestFragmentsBesidePorts(t *testing.T) {
 				t.Errorf("outbound: %+v", v)
 			}
 			expect("multicast, outbound", h.CheckOutput(f.piece(f.me, f.group, first).Bytes()), "–")
+		}
+	}
+}
+
+// through protects a packet at another host with some requests, innermost first, and lets it arrive at h.
+func (h *host) through(b *mbuf.Buf, requests ...spd.Request) Verdict {
+	h.t.Helper()
+	peer := newHost(h.t)
+	peer.SADB = h.SADB
+	policy := &spd.Policy{Type: pfkey.PolicyIPsec, Requests: requests}
+	for i := range policy.Requests {
+		policy.Requests[i].Level = pfkey.LevelRequire
+	}
+	if v := peer.Protect(b, policy); v.Action != Send {
+		h.t.Fatalf("the peer cannot protect the packet: %+v", v)
+	}
+	return h.Input(b)
+}
+
+// TestMartians: nobody at the other end of a tunnel can be this host, not even where no policy cares, or services that
+// trust the loopback address would hear the whole network.
+func TestMartians(t *testing.T) {
+	for _, f := range families {
+		for _, test := range []struct {
+			src, dst, outer string
+			why             stats.Reason
+		}{
+			{f.peer, f.me, f.peer, stats.OK},
+			{f.beyond, f.me, f.peer, stats.OK},
+			{f.me, f.me, f.peer, stats.InMartian},
+			{f.alias, f.me, f.peer, stats.InMartian},
+			{f.loop, f.loop, f.peer, stats.InMartian},
+			{f.loop, f.me, f.peer, stats.InMartian},
+			{f.peer, f.loop, f.peer, stats.InMartian},
+			{f.alias, f.me, f.alias, stats.OK},
+			{f.loop, f.loop, f.me, stats.OK},
+		} {
+			h := newHost(t)
+			h.Own = f.own
+			h.sa(test.outer, f.me, 0x1001, pfkey.ModeTunnel, 0)
+			if v := h.through(udp(test.src, test.dst, 100), tunnel(test.outer, f.me, 0)); v.Why != test.why {
+				t.Errorf("%s to %s in a tunnel from %s: %s, want %s", test.src, test.dst, test.outer, v.Why, test.why)
+			}
+			b := udp(test.src, test.dst, 100)
+			if v := h.Martian(b.Bytes()); test.outer == f.peer && v.Why != test.why {
+				t.Errorf("%s to %s in clear: %s, want %s", test.src, test.dst, v.Why, test.why)
+			}
+			b.Free()
+		}
+	}
+}
+
+// TestKeysOfAnotherPeer: a peer that has a tunnel and a transport SA of its own cannot put the two together so that a packet
+// passes for one that another peer protected, neither inside the tunnel nor outside.
+func TestKeysOfAnotherPeer(t *testing.T) {
+	for _, f := range families {
+		other := f.alias
+		h := newHost(t)
+		h.sa(f.peer, f.me, 0x1001, pfkey.ModeTunnel, 0)
+		h.sa(f.peer, f.me, 0x1002, pfkey.ModeTransport, 0)
+		h.sa(other, f.me, 0x1003, pfkey.ModeTransport, 0)
+		bundle := []spd.Request{tunnel(f.peer, f.me, 0), transport(0)}
+		for _, test := range []struct {
+			src     string
+			policy  []spd.Request
+			applied []spd.Request
+			why     stats.Reason
+		}{
+			{other, []spd.Request{transport(0)}, []spd.Request{transport(0)}, stats.OK},
+			{other, []spd.Request{transport(0)}, []spd.Request{transport(0), tunnel(f.peer, f.me, 0)}, stats.OK},
+			{other, []spd.Request{transport(0)}, bundle, stats.InPolicy},
+			{f.peer, []spd.Request{transport(0)}, bundle, stats.OK}, // its own keys, whatever the order
+			{f.beyond, bundle, bundle, stats.OK},
+			{other, bundle, bundle, stats.OK},
+		} {
+			h.SPD.Flush()
+			for i := range test.policy {
+				test.policy[i].Level = pfkey.LevelRequire
+			}
+			h.policy(pfkey.DirIn, f.all, f.all, pfkey.PolicyIPsec, test.policy...)
+			if v := h.through(udp(test.src, f.me, 100), slices.Clone(test.applied)...); v.Why != test.why {
+				t.Errorf("IPv6 %t, from %s, %d requests by %d layers: %s, want %s",
+					f.v6, test.src, len(test.policy), len(test.applied), v.Why, test.why)
+			}
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package ipsec
 
 import (
+	"net/netip"
+
 	"kipsec/ipsec/esp"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
@@ -70,10 +72,12 @@ const maxLayers = 8
 
 // layer is one protection that an arriving packet had.
 type layer struct {
-	sa       *sadb.SA // nil: none was needed, and the layer proves nothing
-	tunnel   bool
-	foreign  bool // the packet's source was not that of the SA, whose ICV need not cover it
-	inflated bool // by IPComp
+	sa         *sadb.SA   // nil: none was needed, and the layer proves nothing
+	src, dst   netip.Addr // of the header outside it
+	tunnel     bool
+	foreign    bool // the packet's source was not that of the SA, whose ICV need not cover it
+	translated bool // it came in UDP, so that a translator may have changed the source
+	inflated   bool // by IPComp
 }
 
 // history is what an arriving packet had around it, outermost first.
@@ -85,6 +89,8 @@ type history struct {
 	device uint32 // index of the interface where a clear packet came from, 0 for others and where it is not known
 
 	opening *esp.Opening // of the outermost layer, if that was opened ahead
+
+	src, dst netip.Addr // of the packet inside
 }
 
 // inflated is how often IPComp has made the packet longer.
@@ -98,18 +104,37 @@ func (h *history) inflated() int {
 	return n
 }
 
+// tunnelled says whether the packet was in a tunnel.
+func (h *history) tunnelled() bool {
+	for i := range h.n {
+		if h.layers[i].tunnel {
+			return true
+		}
+	}
+	return false
+}
+
 // satisfies says whether the protections of a packet are at least those that the policy asks for, in its order. The
 // requests of a policy run from the innermost to the outermost, the history the other way round. More protection
 // than asked for is accepted (KAME ipsec_in_reject, made exact).
 func (e *Engine) satisfies(policy *spd.Policy, h *history) bool {
 	at := h.n - 1
+	var ends transportEnds
+	ends.add(h.src, h.dst)
 	for i := range policy.Requests {
 		r := &policy.Requests[i]
+		required := e.level(policy, r) == pfkey.LevelRequire
+		if r.Mode == pfkey.ModeTunnel {
+			if required && r.Proto != wire.ProtoIPComp {
+				ends.n = 0
+			}
+			ends.add(r.Src, r.Dst)
+		}
 		// RFC 3173 §2.2: what is too small to shrink arrives without IPComp.
-		if r.Proto == wire.ProtoIPComp || e.level(policy, r) != pfkey.LevelRequire {
+		if r.Proto == wire.ProtoIPComp || !required {
 			continue
 		}
-		for at >= 0 && !h.layers[at].fits(r) && !h.layers[at].aroundUncompressed(policy.Requests[:i], r) {
+		for at >= 0 && !h.layers[at].fits(r, &ends) && !h.layers[at].aroundUncompressed(policy.Requests[:i], r) {
 			at--
 		}
 		if at < 0 {
@@ -120,7 +145,28 @@ func (e *Engine) satisfies(policy *spd.Policy, h *history) bool {
 	return true
 }
 
-func (l *layer) fits(r *spd.Request) bool {
+// transportEnds are the addresses between which a request for transport mode wants its SA: those of the packet itself, or those
+// of the tunnel that the requests before it put around it. There are several where a tunnel may be there or not.
+type transportEnds struct {
+	pairs [maxSteps + 1]struct{ src, dst netip.Addr }
+	n     int
+}
+
+func (t *transportEnds) add(src, dst netip.Addr) {
+	t.pairs[t.n].src, t.pairs[t.n].dst = src, dst
+	t.n++
+}
+
+func (t *transportEnds) has(src, dst netip.Addr) bool {
+	for _, p := range t.pairs[:t.n] {
+		if p.src == src && p.dst == dst {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *layer) fits(r *spd.Request, ends *transportEnds) bool {
 	if l.sa == nil || l.sa.Proto != r.Proto || l.tunnel != (r.Mode == pfkey.ModeTunnel) {
 		return false
 	}
@@ -130,6 +176,7 @@ func (l *layer) fits(r *spd.Request) bool {
 	if r.Mode == pfkey.ModeTunnel {
 		return l.sa.Src == r.Src && l.sa.Dst == r.Dst
 	}
-	// Otherwise the keys of one peer would do for the address of another (RFC 4301 §5.2).
-	return l.sa.Mode != pfkey.ModeTunnel && !l.foreign
+	// Otherwise the keys of one peer would do for the address of another (RFC 4301 §5.2): by saying so in the header outside
+	// the SA, or in the header of a tunnel inside it. Behind a translator of addresses the SA knows who the peer is.
+	return l.sa.Mode != pfkey.ModeTunnel && !l.foreign && (ends.has(l.src, l.dst) || l.translated && ends.has(l.sa.Src, l.dst))
 }

@@ -33,23 +33,25 @@ func (j *joiner) handle(packet []byte, info *nfq.Info) bool {
 	case info.Truncated || wire.Parse(packet, &p) != nil:
 		return false
 	case info.Hook != unix.NF_INET_PRE_ROUTING:
-		return j.path.Engine.Check(packet).Action == ipsec.Pass
+		return j.path.Engine.CheckFrom(packet, info.InDev).Action == ipsec.Pass
 	case !comesFromAnywhere(p.Flow.Src) || !comesFromAnywhere(p.Flow.Dst):
 		return true // later hooks ask about it
+	case info.InDev != loopback && j.path.Engine.Martian(packet).Action != ipsec.Pass:
+		return false
 	}
 	b := mbuf.Get(len(packet))
 	copy(b.Append(len(packet)), packet)
 	if whole := j.fragments.Add(b); whole != nil {
-		j.carry(whole)
+		j.carry(whole, info.InDev)
 	}
 	return false
 }
 
 // carry brings a whole packet to the stack, if that is allowed. What is for others is cut again, under a new
 // identification, for the same reason for which it was joined here.
-func (j *joiner) carry(whole *mbuf.Buf) {
+func (j *joiner) carry(whole *mbuf.Buf, device uint32) {
 	engine := j.path.Engine
-	if !engine.IsIPsecForUs(whole.Bytes()) && engine.Check(whole.Bytes()).Action != ipsec.Pass {
+	if !engine.IsIPsecForUs(whole.Bytes()) && engine.CheckFrom(whole.Bytes(), device).Action != ipsec.Pass {
 		whole.Free()
 		return
 	}
@@ -71,6 +73,9 @@ func (j *joiner) carry(whole *mbuf.Buf) {
 	}
 	j.path.deliver(pieces)
 }
+
+// loopback is the index of lo in every network namespace.
+const loopback = 1
 
 // comesFromAnywhere says whether the stack takes packets with the address from any interface, also from enc0: not multicast,
 // not broadcast and, in IPv6, nothing of link scope.

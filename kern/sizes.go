@@ -23,6 +23,8 @@ func (k *Kernel) watchSizes(path *Path) error {
 	}
 	k.atShutdown(links.Close)
 	k.Engine.PathMTU, k.Engine.Local, k.Engine.Tell = links.MTU, links.Local, path.Tell
+	own := newOwnAddresses(k.local)
+	k.Engine.Own = own.has
 	k.atShutdown(k.inside(func() error { return route.ForgetPathMTUs(k.Engine.Told()) }))
 	for _, c := range []rawip.Config{
 		{Family: unix.AF_INET, Proto: wire.ProtoICMP, OnlyICMP: wire.ICMPUnreachable},

@@ -44,3 +44,16 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	wait_for 3 grep -q GOOD "$work/got" || fail "$a: fragments from one sender do not arrive"
 	lacks "$a" "$work/got" EVIL
 done
+
+step "nobody else is this host, in a tunnel or in fragments"
+for pair in "10.1.0.1 10.1.0.2 0.0.0.0/0" "fd00:1::1 fd00:1::2 ::/0"; do
+	# shellcheck disable=SC2086 # three words
+	set -- $pair
+	echo "spdflush; spdadd $2 $2 any -P out ipsec $tunnel; spdadd $1 $2 any -P out ipsec $tunnel;" | setkey left
+	echo "spdflush; spdadd $3 $2 any -P in none;" | setkey mid
+	behind "nc$1" mid nc -u -l -k "$2" 6001 >"$work/got"
+	sleep 0.3
+	must at left /usr/bin/python3 "$here/martians.py" to-mid "$1" "$2" 6001
+	wait_for 3 grep -q HONEST "$work/got" || fail "$1: an honest packet does not arrive"
+	lacks "$1" "$work/got" MARTIAN
+done

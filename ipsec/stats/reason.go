@@ -44,6 +44,7 @@ const (
 	TunnelECN       // congestion was marked outside, and the inner packet cannot bear the mark (RFC 3168 §9.1.1)
 	InPolicy        // the SPD asks for more protection than the packet had
 	InDefault       // no policy, and def_policy is discard
+	InMartian       // from another host, with an address of this one
 	InSocket        // the socket asks for more protection than the packet had
 	InSocketUnknown // what the socket asks for cannot be told
 
@@ -109,6 +110,7 @@ var reasons = [numReasons]struct {
 	InSocket:        {"in-socket", InPolVio, syslog.LOG_WARNING, "$ip input: packet violates security policy of its socket: $flow"},
 	InSocketUnknown: {"in-socket-unknown", InPolVio, syslog.LOG_WARNING, "$ip input: security policy of the socket is not known: $flow"},
 	InDefault:       {"in-default", InPolVio, syslog.LOG_WARNING, "$ip input: no policy and def_policy is discard: $flow"},
+	InMartian:       {"in-martian", InInval, syslog.LOG_WARNING, "$ip input: from another host with an address of this one: $flow"},
 
 	OutMalformed:     {"out-malformed", OutInval, syslog.LOG_ERR, "$ip output: malformed packet (len=$len)"},
 	OutDiscard:       {"out-discard", OutPolVio, syslog.LOG_WARNING, "$ip output: policy is discard: $flow"},
