@@ -120,9 +120,10 @@ const (
 
 // Details of errors.
 const (
-	unfinished = "the last command has no `;'"
-	strongswan = "this looks like strongSwan's ipsec.conf, not like a script for setkey"
-	keyMissing = "a key in hex or in quotes is missing"
+	unfinished  = "the last command has no `;'"
+	noSemicolon = "the command before has no `;'"
+	strongswan  = "this looks like strongSwan's ipsec.conf, not like a script for setkey"
+	keyMissing  = "a key in hex or in quotes is missing"
 )
 
 // fail is the error of a token that cannot stand where it stands.

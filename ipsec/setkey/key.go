@@ -124,6 +124,7 @@ func compNumber(name string) (pfkey.EncAlg, bool) {
 // key reads QUOTEDSTRING or HEXSTRING. of is the algorithm's word, which errors show instead of what may be
 // a key. The key may be left out if optional is set.
 func (p *parser) key(of token, optional bool) ([]byte, error) {
+	p.secret = true
 	t, err := p.peek()
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (p *parser) key(of token, optional bool) ([]byte, error) {
 		if key, err = hex.DecodeString(digits); err != nil {
 			return nil, fail(of, errSyntax)
 		}
-	case optional && (t.kind != word || t.text[0] == '-'):
+	case optional:
 		return nil, nil
 	default:
 		return nil, explain(of, errSyntax, keyMissing)

@@ -22,6 +22,8 @@ type token struct {
 	kind kind
 	text string // of a quoted string: without the quotes
 	line int
+
+	secret bool // it stands where a key may stand
 }
 
 // near is the token as an error shows it. Keys are not shown.
@@ -29,6 +31,8 @@ func (t token) near() string {
 	switch {
 	case t.kind == quoted:
 		return `"..."`
+	case t.secret:
+		return "..."
 	case t.kind == word && isHex(t.text) && len(t.text) > len("0xffffffff"):
 		return "0x..."
 	case t.kind == word:
@@ -47,7 +51,9 @@ type lexer struct {
 	// fatal is set when the script cannot be cut into tokens any more, so that it makes no sense to
 	// look for the next command.
 	fatal bool
-	buf   []byte
+	// secret is set where a key is read, up to the next option or the end of the command.
+	secret bool
+	buf    []byte
 }
 
 func newLexer(r io.Reader) lexer { return lexer{r: bufio.NewReaderSize(r, 64<<10), line: 1} }
@@ -61,12 +67,12 @@ func (l *lexer) token() (token, error) {
 	c, err := l.start()
 	if err == io.EOF {
 		l.last = endOfFile
-		return token{endOfFile, "", l.line}, nil
+		return token{kind: endOfFile, line: l.line}, nil
 	}
 	if err != nil {
 		return token{}, err
 	}
-	t := token{kind(c), "", l.line}
+	t := token{kind: kind(c), line: l.line}
 	switch {
 	case c == ';', c == '/', c == '[', c == ']':
 	case c == '"':
@@ -91,6 +97,10 @@ func (l *lexer) token() (token, error) {
 		l.fatal = true
 		return t, fail(t, errLexical)
 	}
+	if t.kind != word && t.kind != quoted || t.kind == word && strings.HasPrefix(t.text, "-") {
+		l.secret = false
+	}
+	t.secret = l.secret
 	l.last = t.kind
 	return t, err
 }
@@ -165,7 +175,7 @@ func (l *lexer) policy() (token, error) {
 	if err == nil {
 		err = l.r.UnreadByte()
 	}
-	t := token{word, "", l.line}
+	t := token{kind: word, line: l.line}
 	var s strings.Builder
 	for err == nil {
 		var part string
@@ -185,7 +195,7 @@ func (l *lexer) policy() (token, error) {
 	}
 	if err == io.EOF {
 		l.last = endOfFile
-		return t, fail(token{endOfFile, "", l.line}, errSyntax)
+		return t, fail(token{kind: endOfFile, line: l.line}, errSyntax)
 	}
 	l.last = ';'
 	t.text = strings.TrimSpace(s.String())

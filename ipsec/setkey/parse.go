@@ -114,14 +114,26 @@ func (p *parser) command() (*command, error) {
 		if p.last == ';' && !p.peeked { // a policy string ends with it
 			return c, nil
 		}
-		_, err = p.expect(';')
-		return c, err
+		return c, p.semicolon()
 	}
 	if first && (t.text == "conn" || t.text == "config" || t.text == "version") {
 		p.fatal = true
 		return nil, explain(t, errSyntax, strongswan)
 	}
 	return nil, fail(t, errSyntax)
+}
+
+// semicolon reads the end of a command. When the next command follows at once, the error says so.
+func (p *parser) semicolon() error {
+	t, err := p.next()
+	switch {
+	case err != nil || t.kind == ';':
+		return err
+	case t.kind == word && verbByWord(t.text) != nil:
+		t.secret = false
+		return explain(t, errSyntax, noSemicolon)
+	}
+	return fail(t, errSyntax)
 }
 
 // whole = "flush" [PROTO] | "dump" [PROTO]
