@@ -2,6 +2,7 @@ package sadb
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -282,6 +283,44 @@ func TestPackets(t *testing.T) {
 			t.Errorf("%d packets", hardOnly.Current().Allocations)
 		}
 	})
+}
+
+// TestSequenceRunsOut: the daemon hears in time, and a successor is used when the numbers have ended.
+func TestSequenceRunsOut(t *testing.T) {
+	for _, row := range []struct {
+		flags  pfkey.Flags
+		last   uint64
+		events []string
+	}{
+		{0, math.MaxUint32, []string{"0 0x12c hard=false", "0 0x12c hard=true"}},
+		{pfkey.FlagESN, maxESN, []string{"0 0x12c hard=false", "0 0x12c hard=true"}},
+		{pfkey.FlagCycSeq, math.MaxUint32, nil},
+	} {
+		d := newDiary(Config{})
+		sa := mustAdd(t, d.DB, esp(300).with(func(p *Params) { p.Flags = row.flags }))
+		next := mustAdd(t, d.DB, esp(301).with(func(p *Params) { p.Flags = row.flags }))
+		sa.SkipSeq(row.last - row.last/16 - 2)
+		sa.NextSeq()
+		if sa.State() != pfkey.Mature {
+			t.Error("dying too early")
+		}
+		for range 3 {
+			sa.NextSeq()
+			d.Tick(time.Now())
+		}
+		if out(d.DB, 0) != sa {
+			t.Error("not used to its end")
+		}
+		sa.SkipSeq(row.last - 1)
+		for range 3 {
+			sa.NextSeq()
+		}
+		if cycles := row.events == nil; (out(d.DB, 0) == next) == cycles {
+			t.Errorf("flags %#x: the successor is used: %v", row.flags, !cycles)
+		}
+		d.Tick(time.Now())
+		d.expect(t, row.events...)
+	}
 }
 
 // TestOnAged: packets call for a Tick once for each thing that it has to do.

@@ -66,10 +66,15 @@ func (sa *SA) limitReached(packets, bytes uint64, n int) (fits bool) {
 	if hard.reached(packets, bytes) {
 		to = pfkey.Dead
 	}
+	sa.age(to)
+	return fits
+}
+
+// age moves the SA to a later state for something that a packet has done.
+func (sa *SA) age(to pfkey.State) {
 	if sa.setState(to) {
 		sa.db.report(sa)
 	}
-	return fits
 }
 
 // firstUse begins what lifetimes count from the first use.

@@ -21,7 +21,8 @@ type SA struct {
 	created time.Time
 	limits                 // in packets and bytes, of which Record must think
 	seq     *atomic.Uint64 // outbound packets so far; shared with the successor that has the same keys
-	cycles  bool           // the sequence number may wrap
+	lastSeq uint64         // the last number that there is
+	cycles  bool           // after it, the first comes again
 
 	state      *life
 	packets    atomic.Uint64
@@ -54,7 +55,11 @@ func (db *DB) newSA(p Params, state pfkey.State, suite *alg.Suite) (*SA, error) 
 	if err := sa.Replay.Init(p.ReplayWindow); err != nil {
 		return nil, ErrInvalid
 	}
-	sa.cycles = p.Flags&pfkey.FlagCycSeq != 0 && (suite == nil || !suite.CounterMode())
+	sa.lastSeq = maxSeq
+	if p.Flags&pfkey.FlagESN != 0 {
+		sa.lastSeq = maxESN
+	}
+	sa.cycles = p.Flags&(pfkey.FlagCycSeq|pfkey.FlagESN) == pfkey.FlagCycSeq && (suite == nil || !suite.CounterMode())
 	sa.state.Store(uint32(state))
 	return sa, nil
 }
@@ -99,18 +104,21 @@ const (
 // NextSeq takes the next outbound sequence number; the first is 1. After 2^32-1 it reports false (RFC 4303 §3.3.3),
 // unless FlagCycSeq is set: then 1 follows. Under a cipher in counter mode numbers never wrap. With FlagESN numbers
 // have 64 bits and end before they could wrap.
+//
+// Numbers that end are a lifetime: when one in sixteen is left the SA is dying, and when a packet finds none it is dead and
+// no longer in the way of its successor.
 func (sa *SA) NextSeq() (seq uint64, ok bool) {
 	n := sa.seq.Add(1)
-	if n <= maxSeq {
-		return n, true
-	}
-	if sa.Flags&pfkey.FlagESN != 0 {
-		return n, n <= maxESN
-	}
-	if !sa.cycles {
+	switch {
+	case sa.cycles:
+		return (n-1)%maxSeq + 1, true
+	case n == sa.lastSeq-sa.lastSeq/16:
+		sa.age(pfkey.Dying)
+	case n > sa.lastSeq:
+		sa.age(pfkey.Dead)
 		return 0, false
 	}
-	return (n-1)%maxSeq + 1, true
+	return n, true
 }
 
 // SkipSeq makes n the last sequence number sent, for tests of what comes after many packets.
@@ -122,12 +130,10 @@ func (sa *SA) LastSeq() uint64 {
 	switch {
 	case n == 0:
 		return sa.Replay.Last()
-	case sa.Flags&pfkey.FlagESN != 0:
-		return min(n, maxESN)
-	case n > maxSeq && !sa.cycles:
-		return maxSeq
+	case sa.cycles:
+		return (n-1)%maxSeq + 1
 	}
-	return (n-1)%maxSeq + 1
+	return min(n, sa.lastSeq)
 }
 
 // Current is the use of the SA so far (sadb_lifetime_current; counts as in NetBSD). The time of use is that of the last

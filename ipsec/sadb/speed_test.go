@@ -2,6 +2,7 @@ package sadb
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -71,35 +72,68 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// lookups are what a benchmark asks for in turn.
-func lookups(set, n int) []Params {
-	list := make([]Params, min(n, 1024))
-	for i := range list {
-		list[i] = saOf(set, i*7919%n)
-	}
-	return list
-}
-
+// BenchmarkInbound and BenchmarkOutbound look up a thousand busy SAs, and all in turn, so that each is new to the
+// processor's caches. Databases of all sizes take turns, so that what else the machine does falls on all alike.
 func BenchmarkInbound(b *testing.B) {
-	benchmark(b, func(db *DB, p *Params) *SA { return db.Inbound(p.Dst, p.Proto, p.SPI) })
+	benchmark(b, func(db *DB, a *asked) *SA { return db.Inbound(a.dst, wire.ProtoESP, a.spi) })
 }
 
 func BenchmarkOutbound(b *testing.B) {
-	benchmark(b, func(db *DB, p *Params) *SA { return db.Outbound(p.Proto, p.Mode, p.ReqID, p.Src, p.Dst) })
+	benchmark(b, func(db *DB, a *asked) *SA { return db.Outbound(wire.ProtoESP, a.mode, a.reqid, a.src, a.dst) })
 }
 
-func benchmark(b *testing.B, find func(*DB, *Params) *SA) {
+// asked is what a packet shows of its SA, or its policy.
+type asked struct {
+	src, dst   netip.Addr
+	spi, reqid uint32
+	mode       pfkey.Mode
+}
+
+// dbSizes are the numbers of SAs; the ratio is between the last and the first.
+var dbSizes = []int{1, 1000, 100_000}
+
+const lookupsPerTurn = 256
+
+func benchmark(b *testing.B, find func(*DB, *asked) *SA) {
 	for set := range saSets {
-		for _, n := range []int{1, 10_000, 100_000} {
-			db := filled(b, set, n)
-			list := lookups(set, n)
-			b.Run(fmt.Sprintf("%s/SAs=%d", saSets[set].name, n), func(b *testing.B) {
-				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					if find(db, &list[i%len(list)]) == nil {
-						b.Fatal("not found")
+		var dbs []*DB
+		var lists [][]asked
+		for _, n := range dbSizes {
+			list := make([]asked, n)
+			for i, j := range rand.Perm(n) {
+				p := saOf(set, j)
+				list[i] = asked{p.Src, p.Dst, p.SPI, p.ReqID, p.Mode}
+			}
+			dbs, lists = append(dbs, filled(b, set, n)), append(lists, list)
+		}
+		for _, kind := range []struct {
+			name string
+			most int
+		}{{"busy", 1024}, {"new", 1 << 30}} {
+			b.Run(saSets[set].name+"/"+kind.name, func(b *testing.B) {
+				spent := make([]time.Duration, len(dbs))
+				rounds := 0
+				var turn [lookupsPerTurn]asked // at hand, as packets are
+				for ; b.Loop(); rounds++ {
+					for d, db := range dbs {
+						n := min(kind.most, len(lists[d]))
+						for i := range turn {
+							turn[i] = lists[d][(rounds*lookupsPerTurn+i)%n]
+						}
+						start := time.Now()
+						for i := range turn {
+							if find(db, &turn[i]) == nil {
+								b.Fatal("not found")
+							}
+						}
+						spent[d] += time.Since(start)
 					}
 				}
+				for d, n := range dbSizes {
+					b.ReportMetric(float64(spent[d].Nanoseconds())/float64(rounds*lookupsPerTurn), fmt.Sprintf("ns/%d", n))
+				}
+				b.ReportMetric(float64(spent[len(spent)-1])/float64(spent[0]), "ratio")
+				b.ReportMetric(0, "ns/op")
 			})
 		}
 	}

@@ -279,14 +279,17 @@ func BenchmarkLookup(b *testing.B) {
 			}
 			flows = append(flows, all)
 		}
-		for name, most := range map[string]int{"busy": 1024, "new": 1 << 30} {
-			b.Run(set.name+"/"+name, func(b *testing.B) {
+		for _, kind := range []struct {
+			name string
+			most int
+		}{{"busy", 1024}, {"new", 1 << 30}} {
+			b.Run(set.name+"/"+kind.name, func(b *testing.B) {
 				spent := make([]time.Duration, len(tables))
 				rounds := 0
 				var turn [lookupsPerTurn]wire.Flow // at hand, as packets are
 				for ; b.Loop(); rounds++ {
 					for t, table := range tables {
-						n := min(most, len(flows[t]))
+						n := min(kind.most, len(flows[t]))
 						for i := range turn {
 							turn[i] = flows[t][(rounds*lookupsPerTurn+i)%n]
 						}
