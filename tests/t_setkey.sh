@@ -28,6 +28,7 @@ contains -D "$work/sad" "^${t}A: hmac-sha256  00010203"
 contains -D "$work/sad" "replay=4 flags=0x00000040 state=mature \$"
 contains -D "$work/sad" "^${t}diff: [0-9]*(s)${t}hard: 60(s)${t}soft: 30(s)\$"
 contains -D "$work/sad" "^${t}esp mode=any spi=10002"
+contains -D "$work/sad" "^${t}E: null \$"
 equal "SAs" "$(grep -c 'state=mature' "$work/sad")" 4
 equal "last" "$(grep -c 'sadb_seq=0 ' "$work/sad")" 1
 

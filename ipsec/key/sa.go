@@ -157,6 +157,9 @@ func describe(m *pfkey.Message, sa *sadb.SA) {
 	m.Hard, m.Soft, m.Current = lifetimeExt(sa.Hard), lifetimeExt(sa.Soft), lifetimeExt(&current)
 	m.Src, m.Dst = saAddress(sa.Src), saAddress(sa.Dst)
 	m.KeyAuth, m.KeyEnc = keyExt(sa.AuthKey, sa.AuthBits), keyExt(sa.EncKey, sa.EncBits)
+	if sa.Proto == wire.ProtoESP && sa.Enc == nullEnc && m.KeyEnc == nil {
+		m.KeyEnc = new(pfkey.Key) // as it came: setkey writes "E: null" for it
+	}
 	if n := sa.NAT; n != nil {
 		m.NATType, m.NATSrcPort, m.NATDstPort = new(n.Type), new(n.SrcPort), new(n.DstPort)
 		if n.OriginalAddr.IsValid() {
