@@ -69,17 +69,40 @@ func addMsg(i int) *pfkey.Message {
 	}
 }
 
+// spdMsg is a request about the i-th policy of many.
+func spdMsg(typ pfkey.Type, i int) *pfkey.Message {
+	return &pfkey.Message{
+		Type: typ, PID: 1, Seq: uint32(i),
+		Src: addr(netip.AddrFrom4([4]byte{10, 0, 0, 1})), Dst: addr(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})),
+		Policy: &pfkey.Policy{
+			Type: pfkey.PolicyIPsec, Dir: pfkey.DirOut,
+			Requests: []pfkey.Request{{Proto: 50, Mode: pfkey.ModeTransport, Level: pfkey.LevelRequire}},
+		},
+	}
+}
+
 // fill puts n SAs into the engine without a socket.
 func fill(t testing.TB, e *key.Engine, n int) {
+	t.Helper()
+	fillWith(t, e, n, addMsg)
+}
+
+// fillPolicies puts n policies into the engine without a socket.
+func fillPolicies(t testing.TB, e *key.Engine, n int) {
+	t.Helper()
+	fillWith(t, e, n, func(i int) *pfkey.Message { return spdMsg(pfkey.SPDAdd, i) })
+}
+
+func fillWith(t testing.TB, e *key.Engine, n int, request func(int) *pfkey.Message) {
 	t.Helper()
 	sink := new(counting)
 	s := e.Attach(sink)
 	defer s.Close()
 	for i := range n {
-		s.Handle(addMsg(i).AppendTo(nil))
+		s.Handle(request(i).AppendTo(nil))
 	}
 	if sink.good != n {
-		t.Fatalf("%d of %d SAs were added", sink.good, n)
+		t.Fatalf("%d of %d were added", sink.good, n)
 	}
 }
 

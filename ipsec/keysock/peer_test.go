@@ -16,8 +16,11 @@ import (
 
 const childVariable = "KEYSOCK_TEST_DIAL"
 
-// TestMain lets the test binary be a client of another user.
+// TestMain lets the test binary be a client of another user, or one that is killed.
 func TestMain(m *testing.M) {
+	if path := os.Getenv(dumperVariable); path != "" {
+		dumper(path)
+	}
 	path := os.Getenv(childVariable)
 	if path == "" {
 		os.Exit(m.Run())

@@ -11,33 +11,42 @@ import (
 
 const many = 12000 // messages that no socket buffer holds
 
-// TestSlowReader: a dump waits for a client that reads late, and then it is whole. Meanwhile others are served.
+// TestSlowReader: a dump of 100,000 SAs or policies waits for a client that reads late, and then it is whole. Meanwhile others
+// are served.
 func TestSlowReader(t *testing.T) {
-	e, path := serve(t, nil)
-	fill(t, e, many)
-	slow, other := dial(t, path), dial(t, path)
-	if err := slow.Send(&pfkey.Message{Type: pfkey.Dump, PID: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := slow.Receive(); err != nil { // the dump has begun
-		t.Fatal(err)
-	}
-	for i := range 100 {
-		must(t, other, addMsg(many+i))
-	}
-	for want := many - 2; want >= 0; want-- {
-		m, err := slow.Receive()
-		if err != nil || m.Type != pfkey.Dump || m.Seq != uint32(want) {
-			t.Fatalf("%+v %v, want number %d", m, err, want)
-		}
-	}
-	for i := range 100 {
-		if m, err := slow.Receive(); err != nil || m.Type != pfkey.Add || m.Seq != uint32(many+i) {
-			t.Fatalf("after the dump: %+v %v", m, err)
-		}
-	}
-	if n := e.Stats.Get(key.InNoMem); n != 0 {
-		t.Errorf("%d messages were lost", n)
+	const all = 100_000
+	for _, row := range []struct {
+		dump pfkey.Type
+		fill func(testing.TB, *key.Engine, int)
+	}{{pfkey.Dump, fill}, {pfkey.SPDDump, fillPolicies}} {
+		t.Run(row.dump.String(), func(t *testing.T) {
+			e, path := serve(t, nil)
+			row.fill(t, e, all)
+			slow, other := dial(t, path), dial(t, path)
+			if err := slow.Send(&pfkey.Message{Type: row.dump, PID: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := slow.Receive(); err != nil { // the dump has begun
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				must(t, other, addMsg(all+i))
+			}
+			for want := all - 2; want >= 0; want-- {
+				m, err := slow.Receive()
+				if err != nil || m.Type != row.dump || m.Seq != uint32(want) {
+					t.Fatalf("%+v %v, want number %d", m, err, want)
+				}
+			}
+			for i := range 100 {
+				if m, err := slow.Receive(); err != nil || m.Type != pfkey.Add || m.Seq != uint32(all+i) {
+					t.Fatalf("after the dump: %+v %v", m, err)
+				}
+			}
+			if n := e.Stats.Get(key.InNoMem); n != 0 {
+				t.Errorf("%d messages were lost", n)
+			}
+		})
 	}
 }
 
