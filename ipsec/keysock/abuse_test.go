@@ -260,6 +260,9 @@ func abuse(t *testing.T, path string, witness *Conn, b []byte) {
 	t.Helper()
 	c := dialOnce(t, path)
 	defer c.Close()
+	for _, conn := range []*Conn{c, witness} {
+		conn.SetDeadline(time.Now().Add(5 * time.Second)) // a fuzzer's process dies after ten, without a word
+	}
 	for len(b) > 0 {
 		n := min(1+8*int(b[0]), len(b))
 		packet := append([]byte(nil), b[1:n]...)
@@ -272,9 +275,9 @@ func abuse(t *testing.T, path string, witness *Conn, b []byte) {
 			t.Fatalf("%x: %v", packet, err)
 		}
 	}
-	for _, conn := range []*Conn{c, witness} {
+	for i, conn := range []*Conn{c, witness} { // each is told of the other's
 		for _, typ := range []pfkey.Type{pfkey.Flush, pfkey.SPDFlush} {
-			must(t, conn, &pfkey.Message{Type: typ, PID: 0xfeedface, Seq: 0xdecade})
+			must(t, conn, &pfkey.Message{Type: typ, PID: 0xfeedface, Seq: 0xdecade + uint32(i)})
 		}
 	}
 }
@@ -303,7 +306,6 @@ func FuzzSocket(f *testing.F) {
 	_, path := serve(f, nil)
 	witness := dial(f, path)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		witness.SetDeadline(time.Now().Add(patience))
 		abuse(t, path, witness, b)
 	})
 }
