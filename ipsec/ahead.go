@@ -55,13 +55,14 @@ type Opening struct {
 	udp       bool
 	port      uint16 // of UDP that it came from
 	malformed bool
+	off       bool // IPsec was switched off
 }
 
 // Ahead finds out whether a packet of ESP, or with udp of ESP in UDP, can be opened ahead. It drops and counts nothing:
 // whatever is wrong, InputAhead will say.
 func (e *Engine) Ahead(b *mbuf.Buf, udp bool, o *Opening) {
 	*o = Opening{udp: udp}
-	if e.off() {
+	if o.off = e.off(); o.off {
 		return
 	}
 	if udp {
@@ -96,7 +97,10 @@ func (o *Opening) Open(b *mbuf.Buf) {
 
 // InputAhead is Input, or InputUDP, for a packet that Ahead has seen and Open has opened. It keeps nothing of o.
 func (e *Engine) InputAhead(b *mbuf.Buf, o *Opening) Verdict {
-	if o.malformed {
+	switch {
+	case o.off:
+		return Verdict{Action: Drop}
+	case o.malformed:
 		return e.dropInUDP(b)
 	}
 	return e.input(b, &history{udp: o.udp, port: o.port, opening: &o.layer})

@@ -16,7 +16,7 @@ type Explanation struct {
 	Packet wire.Packet
 	Off    bool        // net.inet.ipsec.enabled is 0: nothing else was asked
 	Exempt bool        // policies are not asked about neighbour discovery nor, inbound, about IPsec itself
-	Local  bool        // the end that is here is an address of this host, so a socket with a policy of its own may decide
+	Socket bool        // a socket of this host may decide, for some have policies of their own
 	Policy *spd.Policy // the one that decides; nil: none matches
 	Also   *spd.Policy // inbound: another one that must accept the packet, of direction in or fwd; mostly nil
 
@@ -91,7 +91,7 @@ func (e *Engine) Explain(dir pfkey.Dir, packet []byte) (*Explanation, error) {
 	if dir == pfkey.DirOut {
 		here = x.Packet.Flow.Src
 	}
-	x.Local = e.Local != nil && e.Local(here)
+	x.Socket = e.Local != nil && e.Local(here) && e.Sockets != nil && e.Sockets.Any()
 	switch {
 	case e.off():
 		x.Off, x.Action = true, Pass
@@ -108,7 +108,7 @@ func (e *Engine) Explain(dir pfkey.Dir, packet []byte) (*Explanation, error) {
 func (e *Engine) explainOutput(x *Explanation, packet []byte) {
 	p := &x.Packet
 	decide := e.decide
-	if isLocalScope(p.Flow.Dst) {
+	if e.unreachable(p) {
 		decide = e.decideLocalScope
 	}
 	x.Policy, x.Action, x.Why = decide(p, packet)
@@ -128,16 +128,11 @@ func (e *Engine) explainOutput(x *Explanation, packet []byte) {
 		x.Action, x.Why = Drop, why
 	case n == 0:
 		x.Action = Pass
-	case isLocalScope(p.Flow.Dst):
+	case e.unreachable(p):
 		x.Action, x.Why = Drop, stats.OutLocalScope
 	default:
 		x.Outer = e.outer(p, steps[:n])
 	}
-}
-
-// isLocalScope says whether packets to an address cannot be brought to the engine, see CheckOutput.
-func isLocalScope(dst netip.Addr) bool {
-	return dst.IsMulticast() || dst.Is6() && dst.IsLinkLocalUnicast()
 }
 
 func (e *Engine) outer(p *wire.Packet, steps []step) Outer {

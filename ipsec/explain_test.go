@@ -123,7 +123,7 @@ func TestExplainIsWhatOutputDoes(t *testing.T) {
 		var v Verdict
 		b := bufferFrom(raw)
 		defer b.Free()
-		if isLocalScope(x.Packet.Flow.Dst) {
+		if h.unreachable(&x.Packet) {
 			v = h.CheckOutput(raw)
 		} else {
 			v = h.Output(b)

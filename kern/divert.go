@@ -48,7 +48,16 @@ func (k *Kernel) divert() error {
 	}
 	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
 	stop6 := k.Knobs.V6.DefPolicy.Watch(func(_, _ int32) { changed() })
-	stop := k.Knobs.Enabled.Watch(func(_, _ int32) { k.natEndsChanged(); changed() })
+	switched := func(_, on int32) {
+		if err := table.SetInUDP(on != 0); err != nil {
+			report(err)
+		}
+		changed()
+	}
+	stop := k.Knobs.Enabled.Watch(switched)
+	if k.Knobs.Enabled.Load() == 0 {
+		switched(1, 0)
+	}
 	k.SPD.OnChange(changed)
 	k.atShutdown(func() error {
 		stop4()

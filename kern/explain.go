@@ -34,8 +34,8 @@ func (k *Kernel) Explain(dir pfkey.Dir, packet []byte) (string, error) {
 			return "", err
 		}
 		t.explain(d, x)
-		if x.Local && dir != pfkey.DirFwd && !x.Off && !x.Exempt {
-			t.line("a socket with a policy of its own may have it otherwise")
+		if x.Socket && dir != pfkey.DirFwd && !x.Off && !x.Exempt {
+			t.line("sockets have policies of their own; for a packet of theirs it may be otherwise")
 		}
 	}
 	return t.String(), nil

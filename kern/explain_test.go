@@ -1,6 +1,7 @@
 package kern
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/setkey"
+	"kipsec/ipsec/spd"
 	"kipsec/net/mbuf"
 )
 
@@ -113,6 +115,17 @@ func TestExplain(t *testing.T) {
 		if got := ask(c.question); got != c.answer {
 			t.Errorf("explain %s\ngot\n%s\nwant\n%s", c.question, got, c.answer)
 		}
+	}
+	k.Engine.Local, k.Engine.Sockets = func(netip.Addr) bool { return true }, k.Sockets
+	const question, may = "out 10.0.0.1[1024] 10.0.0.2[22] tcp", "\tsockets have policies of their own; for a packet of theirs it may be otherwise\n"
+	if got := ask(question); strings.Contains(got, may) {
+		t.Errorf("no socket has a policy, but\n%s", got)
+	}
+	if _, err := k.Sockets.Put(spd.NewSocketPolicy(true, nil, &spd.Rule{Type: pfkey.PolicyBypass})); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(question); !strings.HasSuffix(got, may) {
+		t.Errorf("a socket has a policy, but\n%s", got)
 	}
 	k.Knobs.Enabled.Store(0)
 	if got, want := ask("out 10.0.0.1 10.0.0.2 icmp 8"), "out 10.0.0.1 10.0.0.2 1(icmp) 8,0\n\tpasses: net.inet.ipsec.enabled is 0\n"; got != want {

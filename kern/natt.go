@@ -61,11 +61,7 @@ func (k *Kernel) followEnds(table *nft.Table) func() error {
 	k.atShutdown(func() error { close(quit); return nil })
 	return func() error {
 		for {
-			ends := k.SADB.NATEnds()
-			if k.Knobs.Enabled.Load() == 0 {
-				ends = nil
-			}
-			if err := table.SetEnds(ends); err != nil {
+			if err := table.SetEnds(k.SADB.NATEnds()); err != nil {
 				k.Log.Printf(syslog.LOG_ERR, "rules: %v", err)
 			}
 			select {

@@ -62,6 +62,10 @@ must pings 10.1.0.2
 sniffed wire
 equal "clear packets" "$(grep -c ICMP "$work/wire")" 6
 lacks "the wire" "$work/wire" ESP
+behind receiver right nc -u -l -W 1 10.1.0.2 4500 >"$work/udp"
+sleep 0.2
+echo "an SPI and more" | at left timeout 0.3 nc -u 10.1.0.2 4500 || :
+wait_for 3 grep -q "an SPI" "$work/udp" || fail "ESP in UDP does not reach UDP"
 stats left
 grep -v sent "$work/stats" >"$work/after"
 cmp "$work/before" "$work/after" || fail "counters moved: $(diff "$work/before" "$work/after")"

@@ -124,6 +124,13 @@ func (t *Sockets) Get(index uint16) *SocketPolicy {
 	return t.byIndex[index].Load()
 }
 
+// Any says whether there is any policy, or may be one of an earlier table.
+func (t *Sockets) Any() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byKey) > 0 || slices.Contains(t.foreign[:], true)
+}
+
 // Inbound returns the policies that want something of arriving packets, and one that is Unknown while there are sockets of an
 // earlier table. The slice is not to be changed.
 func (t *Sockets) Inbound() []*SocketPolicy {

@@ -17,6 +17,7 @@ const (
 	forgetChain   = "forget"   // takes our bits away from a packet's mark
 	senderChain   = "sender"   // packets of sockets with MarkBypass
 	receiverChain = "receiver" // packets for sockets with a policy
+	udpSet        = "esp-udp"  // holds the number of the family while ESP in UDP is taken away from UDP
 	socketsSet    = "sockets"  // holds the number of the family while there may be sockets with a policy
 )
 
@@ -56,8 +57,8 @@ func baseChains(f family, c Config, has features) []baseChain {
 		{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, 20, []exprs{
 			rule(protocol(wire.ProtoESPInUDP), marked(MarkInUDP), accept()), // by a second table of ours
 			forget, // or a socket with tcp_fwmark_accept inherits them
-			rule(protocol(wire.ProtoUDP), toPort(wire.PortESPInUDP), jump(udpChain)),
-			rule(protocol(wire.ProtoUDP), toEnd(f), jump(udpChain)),
+			rule(protocol(wire.ProtoUDP), toPort(wire.PortESPInUDP), familyIn(udpSet), jump(udpChain)),
+			rule(protocol(wire.ProtoUDP), toEnd(f), familyIn(udpSet), jump(udpChain)),
 			rule(fromEnc, accept()),
 			rule(carriesIPsec(), accept()),
 			rule(familyIn(socketsSet), jump(receiverChain)),
@@ -89,7 +90,7 @@ func (b *baseChain) insert(at int, rules ...exprs) {
 }
 
 // addFixed appends to a transaction what makes a table anew. The chains in and out are there and empty.
-func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, sockets bool) {
+func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, off map[string]bool) {
 	tx.AddTable(t)
 	tx.DelTable(t)
 	tx.AddTable(t)
@@ -106,8 +107,9 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	} {
 		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: askChain}, Exprs: r})
 	}
+	addSwitches(tx, t, f, off)
 	addInUDP(tx, t, f)
-	addSockets(tx, t, f, c, has, sockets)
+	addSockets(tx, t, f, c, has)
 	for _, b := range baseChains(f, c, has) {
 		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
 		for _, r := range b.rules {

@@ -1,19 +1,12 @@
 package nft
 
 import (
-	"errors"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 )
 
-// addSockets makes the chains that deal with sockets that have a policy of their own, and the set that leads to the one for
-// arriving packets.
-func addSockets(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, on bool) {
-	_ = tx.AddSet(sockets(t), nil)
-	if on {
-		_ = tx.SetAddElements(sockets(t), f.switchOn())
-	}
+// addSockets makes the chains that deal with sockets that have a policy of their own.
+func addSockets(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features) {
 	for name, rules := range map[string][]exprs{
 		forgetChain: {
 			rule(marked(MarkBypass), setMark(MarkMask|MarkSocket, 0)),
@@ -56,39 +49,6 @@ func receiver(has features) []exprs {
 	}
 }
 
-// sockets describes the set that is a switch.
-func sockets(t *nftables.Table) *nftables.Set { return newSet(t, socketsSet, nftables.TypeNFProto) }
-
-// switchOn is what a set holds that is a switch and is on.
-func (f family) switchOn() []nftables.SetElement {
-	return []nftables.SetElement{{Key: []byte{byte(f.table)}}}
-}
-
 // SetSockets says whether there may be sockets with a policy of their own. It is so after Install, since those that were marked
 // before have kept their marks. It is applied when SetSockets returns.
-func (t *Table) SetSockets(on bool) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.conn == nil {
-		return errors.New("nftables: table is closed")
-	}
-	if t.noSockets != on {
-		return nil
-	}
-	if t.noSockets = !on; t.stale {
-		return nil // the next Set makes it so
-	}
-	err := t.conn.transact(func(tx *nftables.Conn) {
-		for _, f := range t.has.families {
-			if set := sockets(table(f, TableName)); on {
-				_ = tx.SetAddElements(set, f.switchOn())
-			} else {
-				_ = tx.SetDeleteElements(set, f.switchOn())
-			}
-		}
-	})
-	if err != nil {
-		t.stale = true // somebody else changed the table
-	}
-	return err
-}
+func (t *Table) SetSockets(on bool) error { return t.turn(socketsSet, on) }

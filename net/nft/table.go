@@ -37,9 +37,9 @@ type Table struct {
 	chains []*chain
 	ends   map[netip.AddrPort]bool // see SetEnds
 
-	noSockets bool      // see SetSockets
-	added     time.Time // when something was added last
-	stale     bool      // the kernel's state is not known: the next Set makes the table anew
+	off   map[string]bool // the switches that are
+	added time.Time       // when something was added last
+	stale bool            // the kernel's state is not known: the next Set makes the table anew
 }
 
 // chain is one of the chains that follow the selectors, and what the kernel has of it.
@@ -63,7 +63,7 @@ func Install(cfg Config) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{config: cfg, conn: c, stale: true}
+	t := &Table{config: cfg, conn: c, off: make(map[string]bool), stale: true}
 	if t.has, err = probe(c); err == nil {
 		t.chains = newChains(t.has, cfg, TableName)
 		err = t.Set(cfg.Selectors, cfg.Wide)
@@ -176,7 +176,7 @@ func (t *Table) makeAnew() error {
 // addTables makes the tables of the chains, with rules that pick everything.
 func (t *Table) addTables(tx *nftables.Conn, chains []*chain) {
 	for _, f := range t.has.families {
-		addFixed(tx, table(f, chains[0].table), f, t.config, t.has, !t.noSockets)
+		addFixed(tx, table(f, chains[0].table), f, t.config, t.has, t.off)
 	}
 	for _, c := range chains {
 		c.begin(tx)

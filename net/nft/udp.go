@@ -115,6 +115,9 @@ func ends(t *nftables.Table, f family) *nftables.Set {
 	return set
 }
 
+// SetInUDP says whether ESP in UDP is taken away from UDP. It is so after Install, and applied when SetInUDP returns.
+func (t *Table) SetInUDP(on bool) error { return t.turn(udpSet, on) }
+
 // SetEnds says at which addresses and ports ESP in UDP arrives beside port 4500 of all addresses.
 func (t *Table) SetEnds(list []netip.AddrPort) error {
 	t.mu.Lock()

@@ -123,6 +123,20 @@ func TestESPInUDP(t *testing.T) {
 		if err := table.SetEnds(ends); err != nil {
 			t.Fatal(err)
 		}
+		for _, on := range []bool{false, true} {
+			if err := table.SetInUDP(on); err != nil {
+				t.Fatal(err)
+			}
+			n.mid.Sh("nft flush ruleset") // rules made anew are as they were
+			if err := table.Set(nft.Selectors{In: pairs(map[bool]string{false: "10.98.0.1 10.98.0.2", true: "10.97.0.1 10.97.0.2"}[on])}, false); err != nil {
+				t.Fatal(err)
+			}
+			want := map[bool]string{false: "udp", true: "esp"}[on]
+			for _, port := range []uint16{4500, 4700} {
+				to := netip.AddrPortFrom(netip.MustParseAddr(f.mid), port).String()
+				check("switched", f.name, a, func(text string) { say(t, n.left, to, text) }, "\x00\x00\x01\x00esp", want)
+			}
+		}
 		// Where everything is asked about, nobody answers here. Fragments are asked about before it is known what they are.
 		if err := table.Set(nft.Selectors{}, true); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,58 @@
+package nft
+
+import (
+	"errors"
+
+	"github.com/google/nftables"
+)
+
+// switches are the sets that turn rules on and off: such a set holds the number of the family while it is on. All are on after
+// Install.
+var switches = [...]string{socketsSet, udpSet}
+
+// addSwitches makes the sets; those in off are off.
+func addSwitches(tx *nftables.Conn, t *nftables.Table, f family, off map[string]bool) {
+	for _, name := range switches {
+		_ = tx.AddSet(newSwitch(t, name), nil)
+		if !off[name] {
+			_ = tx.SetAddElements(newSwitch(t, name), f.switchOn())
+		}
+	}
+}
+
+func newSwitch(t *nftables.Table, name string) *nftables.Set {
+	return newSet(t, name, nftables.TypeNFProto)
+}
+
+// switchOn is what a set holds that is a switch and is on.
+func (f family) switchOn() []nftables.SetElement {
+	return []nftables.SetElement{{Key: []byte{byte(f.table)}}}
+}
+
+// turn turns a switch. It is applied when turn returns.
+func (t *Table) turn(name string, on bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil {
+		return errors.New("nftables: table is closed")
+	}
+	if t.off[name] != on {
+		return nil
+	}
+	if t.off[name] = !on; t.stale {
+		return nil // the next Set makes it so
+	}
+	err := t.conn.transact(func(tx *nftables.Conn) {
+		for _, f := range t.has.families {
+			if set := newSwitch(table(f, TableName), name); on {
+				_ = tx.SetAddElements(set, f.switchOn())
+			} else {
+				_ = tx.SetDeleteElements(set, f.switchOn())
+			}
+		}
+	})
+	if err != nil {
+		t.stale = true // somebody else changed the table
+	}
+	return err
+}
