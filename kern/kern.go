@@ -141,6 +141,7 @@ type Config struct {
 	Socket  string // path of the PF_KEY socket
 	Sockopt string // path of the socket by which sockets get policies of their own; empty for none
 	Ask     string // path of the socket that says why; empty for none
+	Wire    Wire
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
@@ -148,7 +149,7 @@ type Config struct {
 func (k *Kernel) Boot(cfg Config) error {
 	err := k.enter(cfg.Netns)
 	if err == nil {
-		err = k.inside(k.attach)()
+		err = k.inside(func() error { return k.attach(cfg.Wire) })()
 	}
 	if err == nil {
 		err = k.listen(cfg)
@@ -178,7 +179,7 @@ func (k *Kernel) enter(name string) error {
 }
 
 // attach runs inside the network namespace.
-func (k *Kernel) attach() (err error) {
+func (k *Kernel) attach(kind Wire) (err error) {
 	if k.closed, err = nft.Present(); err != nil {
 		return err
 	}
@@ -197,6 +198,10 @@ func (k *Kernel) attach() (err error) {
 	}
 	k.atShutdown(sender.Close)
 	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU, workers: k.workers()}
+	fast, err := k.openFastWire(kind, path)
+	if err != nil {
+		return err
+	}
 	if err := k.watchSizes(path); err != nil {
 		return err
 	}
@@ -227,7 +232,10 @@ func (k *Kernel) attach() (err error) {
 	if err := k.ask(nfq.Config{Number: Fragments, Copy: wire.MaxPacket}, newJoiner(path).handle); err != nil {
 		return err
 	}
-	return k.divert()
+	if err := k.divert(); err != nil {
+		return err
+	}
+	return fast.start()
 }
 
 // ask lets a handler decide about the packets of an NFQUEUE.

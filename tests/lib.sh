@@ -173,7 +173,7 @@ daemon() {
 	on=$1
 	shift
 	rm -f "$work/$on.log" # of the one before
-	"$BIN/kipsecd" -netns "$tag-$on" "$@" >"$work/$on.log" 2>&1 &
+	"$BIN/kipsecd" -netns "$tag-$on" ${KIPSEC_WIRE:+-wire "$KIPSEC_WIRE"} "$@" >"$work/$on.log" 2>&1 &
 	started "$on"
 	if ! wait_for 10 grep -q ready "$work/$on.log"; then
 		sed 's/^/    /' "$work/$on.log"

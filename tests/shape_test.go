@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"net/pipe":      {"net/mbuf", "net/link"},
 	"net/tun":       {"net/mbuf", "net/link", "net/wire"},
 	"net/rawip":     {"net/mbuf", "net/link", "net/wire"},
+	"net/packet":    {"net/link", "net/mbuf", "net/route", "net/wire"},
 	"net/nft":       {"net/wire"},
 	"net/nfq":       {"net/wire"},
 	"net/route":     {"net/nft", "net/wire"},

@@ -56,13 +56,14 @@ type options struct {
 	mount   string
 	scripts []string
 	sysctl  string
+	wire    kern.Wire
 	cleanup bool
 	stats   bool
 	version bool
 }
 
 func parse(args []string) (*options, error) {
-	o := new(options)
+	o := &options{wire: kern.RawWire}
 	f := flag.NewFlagSet("kipsecd", flag.ContinueOnError)
 	f.StringVar(&o.netns, "netns", "", "serve the network namespace `NAME` of ip-netns(8), or a path")
 	f.StringVar(&o.name, "name", "", "call this instance `NAME` (default: the namespace's name, or \"default\")")
@@ -72,6 +73,10 @@ func parse(args []string) (*options, error) {
 		return nil
 	})
 	f.StringVar(&o.sysctl, "sysctl", "", "set the variables of `FILE`, lines name=value")
+	f.Func("wire", "carry protected packets over the `raw` or the fast wire (default: raw)", func(name string) (err error) {
+		o.wire, err = kern.ParseWire(name)
+		return err
+	})
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed kipsecd left behind, and end")
 	f.BoolVar(&o.stats, "stats", false, "print the counters of the running kipsecd, in netstat's words")
 	f.BoolVar(&o.version, "version", false, "print the version")
@@ -170,7 +175,7 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, mounted.Unmount()) }()
-	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask()}); err != nil {
+	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(), Wire: o.wire}); err != nil {
 		return err
 	}
 

@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -88,8 +89,8 @@ func explain(err error) error {
 	return fmt.Errorf("nftables: %w", errno)
 }
 
-// count returns in how many families there is a table of that name.
-func (c *conn) count(name string) (int, error) {
+// count returns in how many of the families there is a table of ours.
+func (c *conn) count(families ...nftables.TableFamily) (int, error) {
 	if c.nl == nil {
 		return 0, errors.New("nftables: no connection after an error")
 	}
@@ -100,7 +101,7 @@ func (c *conn) count(name string) (int, error) {
 	}
 	n := 0
 	for _, t := range tables {
-		if t.Name == name {
+		if t.Name == TableName && slices.Contains(families, t.Family) {
 			n++
 		}
 	}

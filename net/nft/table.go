@@ -217,10 +217,11 @@ func Remove() error {
 		return ignoreUnsupported(err)
 	}
 	defer c.close()
+	ingress := ignoreUnsupported(removeIngress(c))
 	if err := remove(c, []family{ip4, ip6}, TableName, guardName); !errors.Is(err, ErrUnsupported) {
-		return err
+		return errors.Join(ingress, err)
 	}
-	return ignoreUnsupported(remove(c, []family{ip4}, TableName, guardName)) // a kernel without IPv6
+	return errors.Join(ingress, ignoreUnsupported(remove(c, []family{ip4}, TableName, guardName))) // a kernel without IPv6
 }
 
 // Lost says whether a table is gone that should be there, because somebody flushed the ruleset; then the next Set makes
@@ -231,7 +232,7 @@ func (t *Table) Lost() (bool, error) {
 	if t.conn == nil || t.stale {
 		return false, nil
 	}
-	n, err := t.conn.count(TableName)
+	n, err := t.conn.count(ip4.table, ip6.table)
 	if err != nil {
 		return false, err
 	}
@@ -246,7 +247,7 @@ func Present() (bool, error) {
 		return false, err
 	}
 	defer c.close()
-	n, err := c.count(TableName)
+	n, err := c.count(ip4.table, ip6.table)
 	return n > 0, err
 }
 

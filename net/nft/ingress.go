@@ -1,0 +1,155 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"kipsec/net/wire"
+)
+
+// Served is which packets the ingress rules keep from the IP stack, because a packet socket has taken them: those for this
+// host with IPsec directly behind a plain IP header, whole and of a bounded length. Package packet says the same in Go.
+type Served struct {
+	Interfaces map[int]string      // names by index
+	Local      map[netip.Addr]bool // destinations
+	Largest    int                 // length in bytes
+}
+
+// Ingress is the table of family netdev that does it, also called kipsec: a chain for each interface, in the hook that
+// comes after packet sockets and before everything else. A dead daemon's table stays and lets nothing in: ESP is
+// ignored.
+type Ingress struct{ conn *conn }
+
+// OpenIngress prepares the table in the network namespace of the calling thread. A kernel without that hook gives an error
+// that wraps ErrUnsupported.
+func OpenIngress() (*Ingress, error) {
+	c, err := openConn()
+	if err != nil {
+		return nil, err
+	}
+	i := &Ingress{c}
+	// lo can have the chain as well as any other, and has no Ethernet type to match.
+	if err := i.Set(Served{Interfaces: map[int]string{1: "lo"}}); err != nil {
+		c.close()
+		if errors.Is(err, unix.EPERM) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("no ingress hook in nf_tables of this kernel (%w): %w", ErrUnsupported, err)
+	}
+	return i, nil
+}
+
+// Set makes the rules keep what s says and nothing else from the stack, in one transaction. It fails with ENODEV or
+// ENOENT when one of the interfaces is not there any more; then nothing has changed.
+func (i *Ingress) Set(s Served) error {
+	return i.conn.transact(func(tx *nftables.Conn) {
+		t := ingressTable()
+		tx.AddTable(t)
+		tx.DelTable(t)
+		tx.AddTable(t)
+		var rules []exprs
+		for _, f := range []family{ip4, ip6} {
+			local := newSet(t, localSet(f), f.addr)
+			_ = tx.AddSet(local, nil)
+			var elements []nftables.SetElement
+			for a := range s.Local {
+				if f.has(a) {
+					elements = append(elements, nftables.SetElement{Key: a.AsSlice()})
+				}
+			}
+			for part := range slices.Chunk(elements, maxMessage) {
+				_ = tx.SetAddElements(local, part)
+			}
+			for _, protocol := range protocols {
+				rules = append(rules, servedBy(f, protocol, s.Largest))
+			}
+		}
+		for index, name := range s.Interfaces {
+			chain := tx.AddChain(&nftables.Chain{
+				Table: t, Name: fmt.Sprintf("ingress%d", index), Device: name,
+				Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter,
+			})
+			for _, r := range rules {
+				tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
+			}
+		}
+	})
+}
+
+// Lost says whether the table is gone, because somebody flushed the ruleset.
+func (i *Ingress) Lost() (bool, error) {
+	n, err := i.conn.count(nftables.TableFamilyNetdev)
+	return n == 0, err
+}
+
+// Remove takes the table away and closes it.
+func (i *Ingress) Remove() error {
+	err := removeIngress(i.conn)
+	i.conn.close()
+	return err
+}
+
+func removeIngress(c *conn) error {
+	return c.transact(func(tx *nftables.Conn) {
+		tx.AddTable(ingressTable())
+		tx.DelTable(ingressTable())
+	})
+}
+
+func ingressTable() *nftables.Table {
+	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyNetdev}
+}
+
+// protocols are those of IPsec, the usual one first.
+var protocols = []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp}
+
+func localSet(f family) string { return fmt.Sprintf("local%d", f.size*8) }
+
+// servedBy drops packets of a protocol that the packet socket has taken. As every packet pays for each part, one comparison
+// looks at several fields. Frames with a VLAN tag have another type, and are seen again on the interface of their VLAN.
+func servedBy(f family, protocol uint8, largest int) exprs {
+	masked := func(at uint32, mask, want []byte) exprs {
+		return rule(ofIP(at, uint32(len(mask))), exprs{&expr.Bitwise{
+			SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask)),
+		}}, is(expr.CmpOpEq, want))
+	}
+	var kind uint16 = unix.ETH_P_IP
+	plain := rule(
+		masked(6, []byte{0x3f, 0xff, 0, 0xff}, []byte{0, 0, 0, protocol}), // whole, and the protocol
+		ofIP(0, 1), is(expr.CmpOpEq, []byte{4<<4 | wire.IPv4HeaderLen/4}),
+		ofIP(2, 2),
+	)
+	if f.size == 16 {
+		kind, largest = unix.ETH_P_IPV6, largest-wire.IPv6HeaderLen
+		plain = rule(
+			ofIP(6, 1), is(expr.CmpOpEq, []byte{protocol}), // of a fragment it is another
+			masked(0, []byte{0xf0}, []byte{6 << 4}),
+			ofIP(4, 2),
+		)
+	}
+	return rule(
+		plain, is(expr.CmpOpLte, binary.BigEndian.AppendUint16(nil, uint16(max(largest, 0)))),
+		ofIP(f.offset+uint32(f.size), uint32(f.size)), exprs{&expr.Lookup{SourceRegister: reg, SetName: localSet(f)}},
+		exprs{&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: reg}}, is(expr.CmpOpEq, []byte{unix.PACKET_HOST}),
+		load(expr.PayloadBaseLLHeader, 12, 2, reg), is(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, kind)),
+		verdict(expr.VerdictDrop, ""),
+	)
+}
+
+// RemoveIngress takes away what any kipsec left of it in the network namespace of the calling thread. It is no error when
+// there is nothing, or when the kernel has no such hook.
+func RemoveIngress() error {
+	c, err := openConn()
+	if err != nil {
+		return ignoreUnsupported(err)
+	}
+	defer c.close()
+	return ignoreUnsupported(removeIngress(c))
+}

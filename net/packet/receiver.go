@@ -1,0 +1,276 @@
+package packet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/net/link"
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+var _ link.Link = (*Receiver)(nil)
+
+// ReceiverConfig says how a Receiver works.
+type ReceiverConfig struct {
+	Memory  int // bytes of the ring
+	Largest int // the largest packet in bytes that it has to take; larger ones may go by, see Receiver.Largest
+}
+
+// Served is which packets a Receiver takes. It is not changed once it is in use.
+type Served struct {
+	Interfaces map[int]bool        // by index
+	Local      map[netip.Addr]bool // destinations
+}
+
+// Receiver takes protected packets for this host from all interfaces that it serves.
+//
+// While few packets come, each wakes the reader at once. Where many come, the reader naps for a moment before it looks
+// again, so that each of its turns finds a batch and the sender of each packet is spared a wake-up.
+type Receiver struct {
+	fd     int
+	wake   int // an eventfd that Close writes to
+	closed atomic.Bool
+	served atomic.Pointer[Served]
+	taken  atomic.Uint64
+
+	counts sync.Mutex // held to ask for losses, and to close
+	lost   uint64     // guarded by counts
+
+	mu   sync.Mutex // held by the reader
+	ring *ring
+	pace pace
+	last struct {
+		served *Served
+		from   int32
+		dst    netip.Addr
+	} // what was found to be served last
+}
+
+const (
+	// While more than many packets come in a window of time, the reader naps where it finds less than gather; it ends when
+	// less than half as many come.
+	many   = 32
+	window = time.Millisecond
+	gather = 32
+	// nap is how long packets gather. It bounds what pacing adds to the time of a packet under load.
+	nap = 50 * time.Microsecond
+)
+
+// pace tells from the packets of the last window whether many come.
+type pace struct {
+	busy  bool
+	since time.Time
+	count int
+}
+
+func (p *pace) add(n int, now time.Time) {
+	p.count += n
+	elapsed := now.Sub(p.since)
+	if elapsed < window {
+		return
+	}
+	limit := many
+	if p.busy {
+		limit /= 2
+	}
+	p.busy = int64(p.count)*int64(window) > int64(limit)*int64(elapsed)
+	p.since, p.count = now, 0
+}
+
+// OpenReceiver makes the socket in the network namespace of the calling thread. It takes nothing until Serve says what.
+func OpenReceiver(c ReceiverConfig) (*Receiver, error) {
+	// Protocol 0: nothing arrives before bind.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open a packet socket: %w", err)
+	}
+	r := &Receiver{fd: fd, wake: -1}
+	r.served.Store(new(Served))
+	if err := r.prepare(c); err != nil {
+		r.release()
+		return nil, fmt.Errorf("cannot prepare the packet socket: %w", err)
+	}
+	return r, nil
+}
+
+func (r *Receiver) prepare(c ReceiverConfig) (err error) {
+	if err := attach(r.fd); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		return err // or what this host sends would cost a copy of each packet
+	}
+	if r.ring, err = openRing(r.fd, c.Memory, c.Largest); err != nil {
+		return err
+	}
+	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return err
+	}
+	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)})
+}
+
+func (r *Receiver) release() error {
+	r.counts.Lock()
+	defer r.counts.Unlock()
+	var err error
+	if r.ring != nil {
+		err = r.ring.close()
+	}
+	err = errors.Join(err, unix.Close(r.fd))
+	if r.wake >= 0 {
+		err = errors.Join(err, unix.Close(r.wake))
+	}
+	return err
+}
+
+// Close wakes a blocked reader and waits until it has left. Further calls do nothing.
+func (r *Receiver) Close() error {
+	if !r.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	if _, err := unix.Write(r.wake, one); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.release()
+}
+
+// Serve says which packets to take from now on.
+func (r *Receiver) Serve(s *Served) { r.served.Store(s) }
+
+// Largest is the length in bytes of the largest packet that is taken.
+func (r *Receiver) Largest() int { return r.ring.largest() }
+
+// Taken is how many packets were taken so far.
+func (r *Receiver) Taken() uint64 { return r.taken.Load() }
+
+// Lost is how many packets found the ring full so far.
+func (r *Receiver) Lost() uint64 {
+	r.counts.Lock()
+	defer r.counts.Unlock()
+	if !r.closed.Load() {
+		if n, err := losses(r.fd); err == nil {
+			r.lost += n
+		}
+	}
+	return r.lost
+}
+
+// WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
+func (r *Receiver) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
+	freeAll(bufs)
+	if len(bufs) == 0 {
+		return 0, nil
+	}
+	return len(bufs), ErrOneWay
+}
+
+// ReadBatch implements link.Link. Packets are as they were on the wire, perhaps with padding of the link behind them.
+func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(bufs) == 0 {
+		return 0, nil
+	}
+	if r.pace.busy && !r.closed.Load() && !r.ring.ready(gather) {
+		moment := unix.NsecToTimespec(int64(nap))
+		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &moment, nil) // cut short by a signal: no matter
+	}
+	for {
+		if r.closed.Load() {
+			return 0, net.ErrClosed
+		}
+		n := r.drain(bufs)
+		r.pace.add(n, time.Now())
+		if n > 0 {
+			r.taken.Add(uint64(n))
+			return n, nil
+		}
+		if err := r.wait(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// wait blocks until there is something in the ring, or Close.
+func (r *Receiver) wait() error {
+	poll := [2]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(r.wake), Events: unix.POLLIN}}
+	_, err := unix.Poll(poll[:], -1)
+	if err == unix.EINTR {
+		return nil
+	}
+	if err == nil && poll[0].Revents&unix.POLLERR != 0 {
+		// The error of an interface that went down; reading it takes it away. Others have their own packets.
+		_, err = unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	}
+	return err
+}
+
+// drain copies what is in the ring and is ours into buffers.
+func (r *Receiver) drain(bufs []*mbuf.Buf) (n int) {
+	served := r.served.Load()
+	for n < len(bufs) {
+		f, ok := r.ring.peek()
+		if !ok {
+			break
+		}
+		if r.takes(served, f) && isIntact(f.packet) {
+			b := mbuf.Get(len(f.packet))
+			copy(b.Append(len(f.packet)), f.packet)
+			bufs[n] = b
+			n++
+		}
+		r.ring.release()
+	}
+	return n
+}
+
+// takes says whether a packet is ours. The ingress rules of package nft say the same of it, or the stack would get it
+// too, or neither.
+func (r *Receiver) takes(s *Served, f frame) bool {
+	dst, ok := destination(f.packet)
+	if !ok || claimed(f.packet) > r.ring.largest() {
+		return false
+	}
+	if l := &r.last; l.served == s && l.from == f.from.Ifindex && l.dst == dst {
+		return true
+	}
+	if !s.Interfaces[int(f.from.Ifindex)] || !s.Local[dst] {
+		return false
+	}
+	r.last.served, r.last.from, r.last.dst = s, f.from.Ifindex, dst
+	return true
+}
+
+// destination reads the address; false where there is no whole header. The filter has looked at everything else.
+func destination(b []byte) (netip.Addr, bool) {
+	switch {
+	case len(b) >= wire.IPv4HeaderLen && b[0]>>4 == 4:
+		return wire.IPv4(b).Dst(), true
+	case len(b) >= wire.IPv6HeaderLen && b[0]>>4 == 6:
+		return wire.IPv6(b).Dst(), true
+	}
+	return netip.Addr{}, false
+}
+
+// claimed is the length of a packet by its header.
+func claimed(b []byte) int {
+	if b[0]>>4 == 6 {
+		return wire.IPv6HeaderLen + int(wire.IPv6(b).PayloadLength())
+	}
+	return int(wire.IPv4(b).TotalLength())
+}
+
+// isIntact checks what Linux checks before a raw socket sees a packet, and the engine does not: the header's checksum.
+func isIntact(b []byte) bool { return b[0]>>4 == 6 || wire.IPv4(b).ChecksumOK() }
