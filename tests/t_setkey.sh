@@ -263,6 +263,21 @@ flush; spdflush; quit; nonsense;\r
 END
 equal "SAD" "$(at left "$k" -D)" "No SAD entries."
 
+step "a script that is pasted into a terminal"
+{
+	echo '> setkey> '
+	i=1000
+	while [ $i -lt 1100 ]; do
+		printf '%s' "add 10.0.0.1 10.0.0.2 esp $i\\r-m transport -E null;\\r"
+		i=$((i + 1))
+	done
+	printf '%s\n' 'flush ah; quit;\r'
+} >"$work/paste"
+status 0 at left "$(dirname "$0")/terminal.py" "$k" -c <"$work/paste"
+equal "SAs" "$(at left "$k" -D | grep -c state=mature)" 100
+equal "lines shown" "$(grep -c 'transport -E null;' "$work/out")" 100
+must at left "$k" -F
+
 step "others than root are not served"
 refuse at left setpriv --reuid 65534 --regid 65534 --clear-groups "$k" -D 2>"$work/err" >"$work/out"
 lacks "as nobody" "$work/out" entries

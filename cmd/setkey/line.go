@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"golang.org/x/term"
 
@@ -24,7 +22,11 @@ const (
 // again, Tab completes words, Ctrl-C drops what is typed, Ctrl-D ends. What was typed is kept in memory only, for there
 // are keys in it. An error does not end it, but it is what converse returns in the end.
 func converse(terminal *os.File, out io.Writer, run func(script io.Reader, exit func()) error) error {
-	restoreWhenKilled(terminal)
+	restore, err := quiet(terminal)
+	if err != nil {
+		return err
+	}
+	defer restore()
 	l := newLines(terminal, out)
 	var first error
 	for over := false; !over; {
@@ -48,21 +50,6 @@ func converse(terminal *os.File, out io.Writer, run func(script io.Reader, exit 
 		}
 	}
 	return first
-}
-
-// restoreWhenKilled gives the terminal back as it is now when a signal ends the program while a line is edited.
-func restoreWhenKilled(terminal *os.File) {
-	state, err := term.GetState(int(terminal.Fd()))
-	if err != nil {
-		return
-	}
-	killed := make(chan os.Signal, 1)
-	signal.Notify(killed, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		s := <-killed
-		term.Restore(int(terminal.Fd()), state)
-		os.Exit(128 + int(s.(syscall.Signal)))
-	}()
 }
 
 // lines reads commands from a terminal.
@@ -106,7 +93,7 @@ func (l *lines) command() (string, error) {
 	}
 }
 
-// line reads one line. The terminal is in its own mode again when a command runs, so that Ctrl-C ends that.
+// line reads one line. While a command runs the terminal is in the mode of quiet again, so that Ctrl-C ends that.
 func (l *lines) line() (string, error) {
 	fd := int(l.terminal.Fd())
 	state, err := term.MakeRaw(fd)
