@@ -1,6 +1,7 @@
 """A program that gives its sockets policies of their own, by the control socket named by $SOCKOPT.
 
 sockpol.py send  udp|tcp ADDRESS PORT POLICY...   say hello and wait for the answer; status 1 when none comes
+sockpol.py much  udp|tcp ADDRESS PORT POLICY...   the same with a long message
 sockpol.py serve udp|tcp ADDRESS PORT POLICY...   answer whoever says something
 sockpol.py ping  ADDRESS POLICY...                an echo request from a raw socket; status 1 when no answer comes
 sockpol.py try   FAMILY POLICY...                 print what becomes of each policy, and in the end what the socket has
@@ -12,8 +13,9 @@ import os
 import socket
 import struct
 import sys
+import threading
 
-PATIENCE = 0.7
+PATIENCE = float(os.environ.get("PATIENCE", "5"))
 SET, GET = 3, 4
 
 
@@ -50,11 +52,18 @@ def new(kind, address, policies):
 KINDS = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
 
 
-def send(kind, address, port, *policies):
+def send(kind, address, port, *policies, message=b"hello"):
     with new(KINDS[kind], address, policies) as sock:
         sock.connect((address, int(port)))
-        sock.send(b"hello")
-        return sock.recv(100) == b"hello"
+        sock.sendall(message)
+        answer = sock.recv(100000)
+        while kind == "tcp" and len(answer) < len(message):
+            answer += sock.recv(100000)
+        return answer == message
+
+
+def much(kind, address, port, *policies):
+    return send(kind, address, port, *policies, message=os.urandom(5000 if kind == "udp" else 3 << 20))
 
 
 def serve(kind, address, port, *policies):
@@ -65,17 +74,18 @@ def serve(kind, address, port, *policies):
         sock.listen()
     print("serving", flush=True)
     while kind == "udp":
-        data, peer = sock.recvfrom(100)
+        data, peer = sock.recvfrom(100000)
         sock.sendto(data, peer)
     while True:
         peer, _ = sock.accept()
-        with peer:
-            peer.settimeout(PATIENCE)
-            try:
-                print("accepted,", ask(peer, GET, "in"), flush=True)
-                peer.send(peer.recv(100))
-            except TimeoutError:
-                pass
+        print("accepted,", ask(peer, GET, "in"), flush=True)
+        threading.Thread(target=echo, args=(peer,), daemon=True).start()
+
+
+def echo(peer):
+    with peer:
+        while data := peer.recv(100000):
+            peer.sendall(data)
 
 
 def checksum(data):
@@ -118,7 +128,7 @@ def attempt(family, *policies):
 
 drop("early")
 try:
-    ok = {"send": send, "serve": serve, "ping": ping, "try": attempt}[sys.argv[1]](*sys.argv[2:])
+    ok = {"send": send, "much": much, "serve": serve, "ping": ping, "try": attempt}[sys.argv[1]](*sys.argv[2:])
 except TimeoutError:
     ok = False
 sys.exit(not ok)

@@ -11,6 +11,27 @@ on() {
 	shift
 	at "$where" env SOCKOPT="/run/kipsec/$tag-$where/sockopt" python3 "$(dirname "$0")/sockpol.py" "$@"
 }
+# nobody COMMAND...: without privilege
+nobody() {
+	export NOBODY=early
+	"$@"
+	unset NOBODY
+}
+# answered ARGUMENT...: the same on the left
+answered() { must on left "$@"; }
+# unanswered ARGUMENT...: the same, in the background; silence waits for all of them, and none may have got an answer.
+waiting=
+unanswered() {
+	say "+ $* # no answer"
+	{ PATIENCE=0.5 on left "$@" && echo "$*" >>"$work/answers"; } &
+	waiting="$waiting $!"
+}
+silence() {
+	for each in $waiting; do wait "$each" || :; done
+	waiting=
+	[ ! -e "$work/answers" ] || fail "got an answer: $(cat "$work/answers")"
+	rm -f "$work/answers"
+}
 # server HOST NAME ARGUMENT...: the same in the background
 server() {
 	where=$1 name=$2
@@ -33,11 +54,12 @@ EINVAL in none
 EINVAL fwd bypass
 ok out entrust
 in entrust, out entrust"
-NOBODY=early on left try 4 "in bypass" "out entrust" >"$work/nobody"
+nobody on left try 4 "in bypass" "out entrust" >"$work/nobody"
 equal "nobody" "$(cat "$work/nobody")" "EACCES in bypass
 ok out entrust
 in entrust, out entrust"
 
+out="out ipsec esp/transport//require" in="in ipsec esp/transport//require"
 for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	# shellcheck disable=SC2086 # two words
 	set -- $pair
@@ -48,14 +70,81 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	{ echo "flush; spdflush;"; require "$b" "$a"; } | setkey right
 	for kind in udp tcp; do
 		server right "serve-$kind" $kind "$b" 500 "in bypass" "out bypass"
-		must on left send $kind "$b" 500 "in bypass" "out bypass"
-		refuse on left send $kind "$b" 500
-		refuse on left send $kind "$b" 500 "out bypass"
-		refuse on left send $kind "$b" 500 "in bypass"
+		answered send $kind "$b" 500 "in bypass" "out bypass"
+		unanswered send $kind "$b" 500
+		unanswered send $kind "$b" 500 "out bypass"
+		unanswered send $kind "$b" 500 "in bypass"
+		silence
 		end "serve-$kind"
 	done
 	contains "an accepted socket" "$work/serve-tcp" "in bypass"
 	server right deaf udp "$b" 500 "out bypass"
-	refuse on left send udp "$b" 500 "in bypass" "out bypass"
+	unanswered send udp "$b" 500 "in bypass" "out bypass"
+	silence
 	end deaf
+
+	step "$a: a socket that asks for protection gets it, other sockets stay as they are"
+	{ echo "flush; spdflush;"; transport_keys "$a" "$b"; } | setkey left
+	{ echo "flush; spdflush;"; transport_keys "$a" "$b"; } | setkey right
+	for kind in udp tcp; do
+		server right safe $kind "$b" 501 "$in" "$out"
+		server right clear $kind "$b" 502
+		sniff right to-left wire "host $a and (esp or port 501 or port 502)"
+		answered send $kind "$b" 501 "$in" "$out"
+		sniffed wire
+		contains "protected $kind" "$work/wire" ESP
+		lacks "protected $kind" "$work/wire" '\.501'
+		answered much $kind "$b" 501 "$in" "$out"
+		sniff right to-left wire "host $a and (esp or port 501 or port 502)"
+		answered send $kind "$b" 502
+		sniffed wire
+		contains "clear $kind" "$work/wire" '\.502'
+
+		# What comes is not as one of the two sockets wants it.
+		unanswered send $kind "$b" 501
+		unanswered send $kind "$b" 502 "$in"
+		answered send $kind "$b" 501 "$out"
+		unanswered send $kind "$b" 502 "$in" "$out"
+		answered send $kind "$b" 502 "$out" "in bypass"
+		silence
+		end safe
+		end clear
+	done
+
+	step "$a: ESP is not AH, also where other sockets take it"
+	server right safe udp "$b" 501 "in ipsec ah/transport//require" "$out"
+	server right clear udp "$b" 502 "$out"
+	unanswered send udp "$b" 501 "$out"
+	answered send udp "$b" 502 "$out"
+	silence
+	end safe
+	end clear
+
+	step "$a: raw sockets"
+	sniff right to-left wire "host $a and esp"
+	unanswered ping "$b" "$in" "$out"
+	answered ping "$b" "$out"
+	answered ping "$b"
+	unanswered ping "$b" "$in"
+	silence
+	sniffed wire
+	equal "requests as ESP" "$(grep -c ESP "$work/wire")" 2
+	require "$b" "$a" | setkey right
+	answered ping "$b" "$in" "$out"
+	unanswered ping "$b" "$in"
+
+	step "$a: the SPD comes first for sockets without privilege, and not at all for others"
+	silence
+	echo "spdflush;" | setkey right
+	echo "spdflush; spdadd $a $b any -P out none; spdadd $b $a any -P in none;" | setkey left
+	server right clear udp "$b" 502
+	server right safe udp "$b" 501 "$in" "$out"
+	nobody answered send udp "$b" 502 "$out" "$in"
+	nobody unanswered send udp "$b" 501 "$out" "$in"
+	answered send udp "$b" 501 "$out" "$in"
+	silence
+	echo "spdflush;" | setkey left
+	nobody answered send udp "$b" 501 "$out" "$in"
+	end clear
+	end safe
 done
