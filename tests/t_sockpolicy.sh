@@ -2,6 +2,7 @@
 # Policies of sockets: what a program asks for its own packets, over what the SPD says.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+docs=$(dirname "$0")/../docs
 two_hosts
 daemon left
 daemon right
@@ -9,7 +10,7 @@ daemon right
 on() {
 	where=$1
 	shift
-	at "$where" env SOCKOPT="/run/kipsec/$tag-$where/sockopt" python3 "$(dirname "$0")/sockpol.py" "$@"
+	at "$where" env SOCKOPT="/run/kipsec/$tag-$where/sockopt" /usr/bin/python3 "$(dirname "$0")/sockpol.py" "$@"
 }
 # nobody COMMAND...: without privilege
 nobody() {
@@ -36,7 +37,7 @@ silence() {
 server() {
 	where=$1 name=$2
 	shift 2
-	SOCKOPT="/run/kipsec/$tag-$where/sockopt" behind "$name" "$where" python3 "$(dirname "$0")/sockpol.py" serve "$@" >"$work/$name"
+	SOCKOPT="/run/kipsec/$tag-$where/sockopt" behind "$name" "$where" /usr/bin/python3 "$(dirname "$0")/sockpol.py" serve "$@" >"$work/$name"
 	wait_for 5 grep -q serving "$work/$name" || fail "$name does not start"
 }
 end() {
@@ -58,6 +59,22 @@ nobody on left try 4 "in bypass" "out entrust" >"$work/nobody"
 equal "nobody" "$(cat "$work/nobody")" "EACCES in bypass
 ok out entrust
 in entrust, out entrust"
+
+if command -v gcc >/dev/null 2>&1; then
+	step "the same from C"
+	run gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -I"$docs" -o "$work/program" \
+		"$(dirname "$0")/sockpol.c" "$docs/ipsec_sockopt.c" || fail "docs/ipsec_sockopt.c does not compile"
+	at left "$work/program" 6 "in bypass" "out ipsec esp/transport//require" "out nonsense" >"$work/c"
+	equal "a C program" "$(cat "$work/c")" "in bypass: ok
+out ipsec esp/transport//require: ok
+out nonsense: Invalid argument
+in bypass, out ipsec esp/transport//require"
+	host alone
+	at alone "$work/program" 4 "in entrust" >"$work/c" 2>&1 || :
+	contains "without kipsecd" "$work/c" "in entrust: No such file"
+else
+	say "no gcc: docs/ipsec_sockopt.c is not compiled"
+fi
 
 out="out ipsec esp/transport//require" in="in ipsec esp/transport//require"
 for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
@@ -148,3 +165,16 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	end clear
 	end safe
 done
+
+step "after a kill -9, a new kipsecd knows what bypasses, and lets nothing through for sockets that asked for more"
+a=10.1.0.1 b=10.1.0.2
+server right safe udp $b 501 "$in" "$out"
+server right free udp $b 500 "in bypass" "out bypass"
+kill -9 "$(pid right)"
+gone "$(pid right)" || :
+daemon right
+{ transport_keys $a $b; require $b $a; } | setkey right
+{ echo "flush; spdflush;"; transport_keys $a $b; } | setkey left
+unanswered send udp $b 501 "$in" "$out"
+answered send udp $b 500 "in bypass" "out bypass"
+silence
