@@ -1,4 +1,4 @@
-"""A program that gives its sockets policies of their own, by the control socket named by $SOCKOPT.
+"""A program that gives its sockets policies of their own, by the control socket named by $SOCKOPT, or without it by setsockopt.
 
 sockpol.py send  udp|tcp ADDRESS PORT POLICY...   say hello and wait for the answer; status 1 when none comes
 sockpol.py much  udp|tcp ADDRESS PORT POLICY...   the same with a long message
@@ -26,7 +26,43 @@ def drop(when):
         os.setresuid(65534, 65534, 65534)
 
 
+LEVELS = {"use": 1, "require": 2}
+
+
+def blob(text):
+    """What ipsec_set_policy(3) makes of a policy with transport mode only."""
+    direction, kind, *requests = text.split()
+    body = b""
+    for request in requests:
+        proto, mode, _, level = request.split("/")
+        body += struct.pack("=HHBBHII", 16, {"esp": 50, "ah": 51}[proto], {"transport": 1}[mode], LEVELS[level], 0, 0, 0)
+    return struct.pack(
+        "=HHHBBII", 2 + len(body) // 8, 18,
+        {"ipsec": 2, "entrust": 3, "bypass": 4}[kind], {"in": 1, "out": 2}[direction], 0, 0, 0,
+    ) + body
+
+
+def plain(sock, op, text):
+    level, option = (41, 34) if sock.family == socket.AF_INET6 else (0, 16)
+    if op == SET:
+        sock.setsockopt(level, option, blob(text))
+        return ""
+    import ctypes  # getsockopt of the module gives the kernel no value
+
+    value = ctypes.create_string_buffer(blob(text + " entrust"), 256)
+    size = ctypes.c_uint32(256)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.getsockopt(sock.fileno(), level, option, value, ctypes.byref(size)) != 0:
+        raise OSError(ctypes.get_errno(), "getsockopt")
+    for known in ["bypass", "entrust", "ipsec", "ipsec esp/transport//require"]:
+        if value.raw[: size.value] == blob(text + " " + known):
+            return text + " " + known
+    return value.raw[: size.value].hex()
+
+
 def ask(sock, op, text):
+    if "SOCKOPT" not in os.environ:
+        return plain(sock, op, text)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
         control.settimeout(5)
         control.connect(os.environ["SOCKOPT"])

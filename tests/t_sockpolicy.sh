@@ -166,8 +166,31 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	end safe
 done
 
-step "after a kill -9, a new kipsecd knows what bypasses, and lets nothing through for sockets that asked for more"
+step "programs that call setsockopt, under kipsec-run"
 a=10.1.0.1 b=10.1.0.2
+# plain HOST ARGUMENT...
+plain() {
+	where=$1
+	shift
+	at "$where" "$BIN/kipsec-run" /usr/bin/python3 "$(dirname "$0")/sockpol.py" "$@"
+}
+plain left try 6 "in bypass" "out ipsec esp/transport//require" >"$work/plain"
+equal "what is set" "$(cat "$work/plain")" "ok in bypass
+ok out ipsec esp/transport//require
+in bypass, out ipsec esp/transport//require"
+nobody plain left try 4 "in bypass" "out ipsec esp/transport//require" >"$work/plain"
+equal "what is set without privilege" "$(cat "$work/plain")" "EACCES in bypass
+ok out ipsec esp/transport//require
+in entrust, out ipsec esp/transport//require"
+{ echo "flush; spdflush;"; transport_keys $a $b; } | setkey left
+{ echo "flush; spdflush;"; transport_keys $a $b; } | setkey right
+server right safe tcp $b 501 "$in" "$out"
+must plain left send tcp $b 501 "$in" "$out"
+unanswered send tcp $b 501
+silence
+end safe
+
+step "after a kill -9, a new kipsecd knows what bypasses, and lets nothing through for sockets that asked for more"
 server right safe udp $b 501 "$in" "$out"
 server right free udp $b 500 "in bypass" "out bypass"
 kill -9 "$(pid right)"

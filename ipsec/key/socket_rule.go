@@ -86,12 +86,14 @@ func SocketDir(b []byte) (pfkey.Dir, error) {
 	return dir, nil
 }
 
-// SocketPolicy is the answer of getsockopt(IP_IPSEC_POLICY): a policy extension.
+// SocketPolicy is the answer of getsockopt(IP_IPSEC_POLICY): a policy extension, as it was set. Its id is 0, as in KAME.
 func SocketPolicy(s *spd.SocketPolicy, dir pfkey.Dir) *pfkey.Policy {
+	answer := &pfkey.Policy{Type: pfkey.PolicyEntrust, Dir: dir}
 	if s != nil {
 		if p := s.For(dir, false); p != nil {
-			return policyExt(p)
+			answer = policyExt(p)
+			answer.ID = 0
 		}
 	}
-	return &pfkey.Policy{Type: pfkey.PolicyEntrust, Dir: dir}
+	return answer
 }
