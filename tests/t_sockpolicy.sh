@@ -63,7 +63,7 @@ in entrust, out entrust"
 if command -v gcc >/dev/null 2>&1; then
 	step "the same from C"
 	run gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -I"$docs" -o "$work/program" \
-		"$(dirname "$0")/sockpol.c" "$docs/ipsec_sockopt.c" || fail "docs/ipsec_sockopt.c does not compile"
+		"$docs/ipsec_sockopt_example.c" "$docs/ipsec_sockopt.c" || fail "docs/ipsec_sockopt.c does not compile"
 	at left "$work/program" 6 "in bypass" "out ipsec esp/transport//require" "out nonsense" >"$work/c"
 	equal "a C program" "$(cat "$work/c")" "in bypass: ok
 out ipsec esp/transport//require: ok

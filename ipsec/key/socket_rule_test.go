@@ -18,7 +18,9 @@ func espTransport(dir pfkey.Dir, level pfkey.Level) *pfkey.Policy {
 
 // TestSocketRule has a row for each answer of KAME ipsec_set_policy and key_msg2sp.
 func TestSocketRule(t *testing.T) {
-	simple := func(kind pfkey.PolicyType, dir pfkey.Dir) []byte { return (&pfkey.Policy{Type: kind, Dir: dir}).AppendTo(nil) }
+	simple := func(kind pfkey.PolicyType, dir pfkey.Dir) []byte {
+		return (&pfkey.Policy{Type: kind, Dir: dir}).AppendTo(nil)
+	}
 	request := func(change func(r *pfkey.Request)) []byte {
 		p := espTransport(pfkey.DirOut, pfkey.LevelRequire)
 		change(&p.Requests[0])

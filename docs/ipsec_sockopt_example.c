@@ -1,4 +1,7 @@
-/* A C program with policies on its socket: sockpol FAMILY POLICY... prints what becomes of each, and what the socket has then. */
+/*
+ * A program with policies on its socket: ipsec_sockopt_example 4|6 POLICY... prints what becomes of each, and what the socket has
+ * then. Build it with cc -o example ipsec_sockopt_example.c ipsec_sockopt.c
+ */
 #include "ipsec_sockopt.h"
 
 #include <sys/socket.h>
