@@ -1,11 +1,15 @@
 package spd
 
-import "sync/atomic"
+import (
+	"math/rand/v2"
+	"sync/atomic"
+)
 
 // cache remembers the answers for flows that are asked for again and again. It is as good as the search itself: an answer
 // counts only as long as side.changes stands where it stood when the search found it, so each change of the policies
 // ends all answers at once. Its size is fixed, and nothing is allocated: two flows that have their place in common with
-// others are remembered, a third takes the place of one.
+// others are remembered, a third takes the place of one. Of answers only one in several is put there: busy flows
+// get in soon, and those that come once, a scan say, neither pay for it nor drive out others.
 //
 // A slot is written by whoever makes its version odd first, and read by those who find the same even version before and
 // after. It fills a cache line.
@@ -31,6 +35,16 @@ func (c *cache) get(q *query, changes uint64) (p *Policy, ok bool) {
 		return p, ok
 	}
 	return place[1].get(q, changes)
+}
+
+// oneIn is how many answers there are for one that is remembered.
+const oneIn = 8
+
+// offer remembers an answer now and then.
+func (c *cache) offer(q *query, changes uint64, p *Policy) {
+	if rand.Uint32()%oneIn == 0 {
+		c.put(q, changes, p)
+	}
 }
 
 // put remembers an answer. Of two that are remembered already, one that does not count any more goes first.

@@ -31,7 +31,7 @@ func TestRemembered(t *testing.T) {
 	f := flow("10.0.0.1", "10.0.0.2", tcp, 1000, 80)
 	expect := func(what string, want *Policy) {
 		t.Helper()
-		for range 3 {
+		for range 40 * oneIn { // by then it is remembered
 			if got := table.Lookup(pfkey.DirOut, f); got != want {
 				t.Fatalf("after %s: found %v, want %v", what, got, want)
 			}

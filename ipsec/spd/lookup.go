@@ -30,7 +30,7 @@ func (t *Table) Lookup(dir pfkey.Dir, f *wire.Flow) *Policy {
 			continue
 		}
 		if known != nil {
-			known.put(&q, n, p)
+			known.offer(&q, n, p)
 		}
 		return p
 	}
