@@ -314,6 +314,7 @@ func TestSuperseded(t *testing.T) {
 			if sa := db.Outbound(wire.ProtoESP, pfkey.ModeTransport, 0, need.Src, need.Dst); sa == nil || sa.SPI != row.choice {
 				t.Fatalf("packets take %+v, want %d", sa, row.choice)
 			}
+			db.Outbound(wire.ProtoESP, pfkey.ModeTransport, 0, need.Src, need.Dst).NextSeq()
 			db.Tick(time.Now())
 			var told []uint32
 			for _, m := range c.messages() {

@@ -76,6 +76,9 @@ func (db *DB) headerLocked(k headerKey) *header {
 // publishLocked shows a header to packets wherever it is the newest.
 func (db *DB) publishLocked(h *header) {
 	c := h.choice()
+	if n := len(h.mature); n > 1 {
+		h.mature[n-1].elders.CompareAndSwap(noElders, hasElders)
+	}
 	for _, p := range h.places {
 		if db.chains[p.key].Front() == p.at {
 			db.outbound.Set(p.key, c)

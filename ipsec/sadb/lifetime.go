@@ -66,7 +66,7 @@ func (db *DB) settleLocked() {
 }
 
 func (db *DB) catchUpLocked(sa *SA) {
-	if sa.supersedes.Load() {
+	if sa.elders.Load() == supersedes {
 		db.supersedeLocked(sa)
 	}
 	switch sa.State() {

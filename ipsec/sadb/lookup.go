@@ -73,8 +73,7 @@ func (db *DB) Known(dst netip.Addr, proto uint8, spi uint32) *SA {
 //
 // Of the headers that fit, the newest is taken, and no other is looked at even if it holds larval SAs only. In it, with
 // Config.PreferOld, dying SAs come before mature ones and older before newer; without, mature before dying and newer
-// before older; mature SAs that were passed over for a newer one go at the next Tick, if they have a hard limit in time
-// (KAME key_allocsa_policy, NetBSD).
+// before older (KAME key_allocsa_policy). Asking changes nothing; see SA.NextSeq.
 func (db *DB) Outbound(proto uint8, mode pfkey.Mode, reqid uint32, src, dst netip.Addr) *SA {
 	key := newOutKey(proto, mode, reqid, src, dst)
 	for {
@@ -114,7 +113,7 @@ func (db *DB) pick(c *choice) *SA {
 	case c.only.sa == nil && db.cfg.PreferOld():
 		return c.many.oldest()
 	case c.only.sa == nil:
-		return db.newest(c.many)
+		return c.many.newest()
 	case c.only.usable():
 		return c.only.sa
 	}
@@ -140,14 +139,6 @@ func (l *lists) oldest() *SA {
 		}
 	}
 	return nil
-}
-
-func (db *DB) newest(l *lists) *SA {
-	sa := l.newest()
-	if sa != nil && len(l.mature) > 1 && sa.State() == pfkey.Mature && !sa.supersedes.Load() && sa.supersedes.CompareAndSwap(false, true) {
-		db.report(sa)
-	}
-	return sa
 }
 
 // newest looks at states, since a mature SA may be dying by now.

@@ -231,6 +231,7 @@ func TestAgainstModel(t *testing.T) {
 				}
 				if want != nil {
 					found++
+					want.NextSeq()
 				}
 			}
 			if sa := db.Inbound(p.Dst, p.Proto, p.SPI); sa == nil && known != nil {

@@ -24,12 +24,12 @@ type SA struct {
 	lastSeq uint64         // the last number that there is
 	cycles  bool           // after it, the first comes again
 
-	state      *life
-	packets    atomic.Uint64
-	bytes      atomic.Uint64
-	used       atomic.Int64 // Unix seconds of the last use
-	first      atomic.Int64 // from creation to first use, in nanoseconds and one more; 0 before
-	supersedes atomic.Bool  // packets took it where older mature ones were to be had
+	state   *life
+	packets atomic.Uint64
+	bytes   atomic.Uint64
+	used    atomic.Int64 // Unix seconds of the last use
+	first   atomic.Int64 // from creation to first use, in nanoseconds and one more; 0 before
+	elders  atomic.Uint32
 
 	// News for Tick, a stack that packets push to.
 	db     *DB
@@ -45,6 +45,13 @@ type SA struct {
 	deadline time.Time     // next soft or hard time limit
 	heapAt   int           // index in DB.deadlines, -1 when it has no deadline
 }
+
+// Values of SA.elders.
+const (
+	noElders   uint32 = iota
+	hasElders         // there are older mature SAs in its header
+	supersedes        // it was used instead of them
+)
 
 // newSA makes an SA in the given state. p is the SA's own.
 func (db *DB) newSA(p Params, state pfkey.State, suite *alg.Suite) (*SA, error) {
@@ -105,9 +112,15 @@ const (
 // unless FlagCycSeq is set: then 1 follows. Under a cipher in counter mode numbers never wrap. With FlagESN numbers
 // have 64 bits and end before they could wrap.
 //
+// Without Config.PreferOld, an SA that is used where there are older mature ones supersedes them: those that have a hard limit
+// in time go at the next Tick (NetBSD key_do_allocsa_policy).
+//
 // Numbers that end are a lifetime: when one in sixteen is left the SA is dying, and when a packet finds none it is dead and
 // no longer in the way of its successor.
 func (sa *SA) NextSeq() (seq uint64, ok bool) {
+	if sa.elders.Load() == hasElders && !sa.db.cfg.PreferOld() && sa.elders.CompareAndSwap(hasElders, supersedes) {
+		sa.db.report(sa)
+	}
 	n := sa.seq.Add(1)
 	switch {
 	case sa.cycles:
