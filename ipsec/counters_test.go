@@ -3,6 +3,7 @@ package ipsec
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,7 +13,6 @@ import (
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
 	"kipsec/ipsec/stats"
-	"kipsec/net/mbuf"
 	"kipsec/net/wire"
 )
 
@@ -36,79 +36,6 @@ func counters(s *stats.Set) moved {
 	}
 	return all
 }
-
-// wired is two hosts, left protecting what it sends to right by the legs. The host that is measured is the sender where
-// a row begins with "out", else the receiver.
-type wired struct {
-	left, right *host
-	l, r        string
-	all         string
-	v6          bool
-}
-
-func newWired(t testing.TB, family int) *wired {
-	f := pairs[family]
-	return &wired{left: newHost(t), right: newHost(t), l: f.left, r: f.right, all: f.all, v6: family == 1}
-}
-
-// legs gives both hosts the SAs and the sender the policy.
-func (w *wired) legs(legs ...leg) {
-	var requests []spd.Request
-	for i, l := range legs {
-		l.src, l.dst = w.l, w.r
-		if l.proto == wire.ProtoIPComp {
-			w.left.comp(w.l, w.r, 0x3001, l.mode, l.flags)
-			w.right.comp(w.l, w.r, 0x3001, l.mode, l.flags)
-		} else {
-			w.left.add(i, l)
-			w.right.add(i, l)
-		}
-		requests = append(requests, l.request())
-	}
-	w.left.policy(pfkey.DirOut, w.all, w.all, pfkey.PolicyIPsec, requests...)
-}
-
-func (w *wired) carry(b *mbuf.Buf, damage func([]byte) []byte) {
-	defer b.Free()
-	if v := w.left.Output(b); v.Action != Send || damage == nil {
-		return
-	}
-	c := bufferFrom(damage(b.Bytes()))
-	defer c.Free()
-	w.right.Input(c)
-}
-
-func (w *wired) arrive(b []byte) {
-	c := bufferFrom(b)
-	defer c.Free()
-	w.right.Input(c)
-}
-
-func (w *wired) header() int {
-	if w.v6 {
-		return wire.IPv6HeaderLen
-	}
-	return wire.IPv4HeaderLen
-}
-
-// larval reserves an SPI at the receiver and returns it.
-func (w *wired) larval() uint32 {
-	sa, err := w.right.SADB.GetSPI(sadb.Params{Proto: espProto, Src: addr(w.l), Dst: addr(w.r)}, 0, 0)
-	if err != nil {
-		w.right.t.Fatal(err)
-	}
-	return sa.SPI
-}
-
-func intact(b []byte) []byte { return b }
-
-func lastByte(b []byte) []byte { b[len(b)-1]++; return b }
-
-var (
-	legESP  = leg{proto: espProto, mode: trans}
-	legAH   = leg{proto: ahProto, mode: trans}
-	legComp = leg{proto: wire.ProtoIPComp, mode: trans}
-)
 
 // movements is the specification of the counters: what happens, and all that moves because of it. What a row does not
 // name stays as it was, in the other family's set too.
@@ -188,6 +115,43 @@ var movements = []struct {
 	}, moved{"in_success": 1, "in_espauthsucc": 1, "in_esphist 20": 1, "in_espreplay": 1}},
 	{"in: damaged under AH", func(w *wired) { w.legs(legAH); w.carry(udp(w.l, w.r, 100), lastByte) },
 		moved{"in_ahauthfail": 1, "in_ahhist 5": 1}},
+	{"in: a pad length beyond the packet", func(w *wired) {
+		w.right.openSA(w.l, w.r, 0x1001, trans)
+		b := openESP(w.l, w.r, 0x1001, 1, wire.ProtoUDP, make([]byte, 8))
+		b[len(b)-2] = 255
+		w.arrive(b)
+	}, moved{"in_inval": 1}},
+	{"in: not whole blocks", func(w *wired) {
+		w.right.openSA(w.l, w.r, 0x1001, trans)
+		w.cipher(0x1002)
+		w.arrive(openESP(w.l, w.r, 0x1002, 1, wire.ProtoUDP, make([]byte, 32)))
+	}, moved{"in_inval": 1}},
+	{"in: compressed too well", func(w *wired) { w.arrive(wrapped(w.right.t, zeros(w.l, w.r, 1600), 2).Bytes()) }, moved{"in_inval": 1}},
+	{"in: half of an AH header", func(w *wired) { w.ah(8, 4) }, moved{"in_inval": 1}},
+	{"in: an ICV that is too short", func(w *wired) { w.ah(40, 1) }, moved{"in_inval": 1}},
+	{"in: an ICV that is too long", func(w *wired) { w.ah(200, 20) }, moved{"in_inval": 1}},
+	{"in: a lifetime that is over", func(w *wired) {
+		w.limit(&sadb.Lifetime{Bytes: 1}, w.right)
+		w.carry(udp(w.l, w.r, 100), intact)
+	}, moved{"in_badspi": 1}},
+	{"in: no packet in the tunnel", func(w *wired) {
+		w.right.openSA(w.l, w.r, 0x1001, tun)
+		w.arrive(openESP(w.l, w.r, 0x1001, 1, ipInIP(w.version()), make([]byte, 40)))
+	}, moved{"in_esphist 11": 1, "in_inval": 1}},
+	{"in: congestion that the inner packet cannot tell", func(w *wired) {
+		w.right.Knobs.Family(w.v6).ECN.Store(1)
+		w.right.openSA(w.l, w.r, 0x1001, tun)
+		b := openESP(w.l, w.r, 0x1001, 1, ipInIP(w.version()), udp(w.l, w.r, 8).Bytes())
+		setTrafficClass(b, w.version(), ecnCE)
+		w.arrive(b)
+	}, moved{"in_esphist 11": 1, "in_inval": 1}},
+	{"in: loopback in a tunnel", func(w *wired) {
+		w.right.openSA(w.l, w.r, 0x1001, tun)
+		loopback := map[bool]string{false: "127.0.0.1", true: "::1"}[w.v6]
+		w.arrive(openESP(w.l, w.r, 0x1001, 1, ipInIP(w.version()), udp(loopback, w.r, 8).Bytes()))
+	}, moved{"in_success": 1, "in_esphist 11": 1, "in_inval": 1}},
+	{"in: clear for a socket that wants more than the policies", func(w *wired) { w.socket(nil) }, moved{"in_polvio": 1}},
+	{"in: for a socket that cannot be found", func(w *wired) { w.socket(syscall.ENOENT) }, moved{"in_polvio": 1}},
 	{"in: damaged under ESP", func(w *wired) { w.legs(legESP); w.carry(udp(w.l, w.r, 100), lastByte) },
 		moved{"in_espauthfail": 1}},
 
@@ -216,10 +180,48 @@ var movements = []struct {
 		w.left.policy(pfkey.DirOut, w.all, w.all, pfkey.PolicyIPsec, transport(pfkey.LevelUse))
 		w.carry(udp(w.l, w.r, 100), nil)
 	}, moved{}},
+	{"out: a policy without requests", func(w *wired) {
+		w.left.policy(pfkey.DirOut, w.all, w.all, pfkey.PolicyIPsec)
+		w.carry(udp(w.l, w.r, 100), nil)
+	}, moved{"out_nosa": 1}},
+	{"out: a lifetime that is over", func(w *wired) {
+		w.limit(&sadb.Lifetime{Bytes: 1}, w.left)
+		w.carry(udp(w.l, w.r, 100), nil)
+	}, moved{"out_nosa": 1}},
+	{"out: sequence numbers that are used up", func(w *wired) {
+		w.limit(nil, w.left).SkipSeq(math.MaxUint32)
+		w.carry(udp(w.l, w.r, 100), nil)
+	}, moved{"out_inval": 1}},
+	{"out: protection for a group", func(w *wired) {
+		w.left.sa(w.l, w.group(), 0x1001, trans, 0)
+		w.left.policy(pfkey.DirOut, w.all, w.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+		w.left.CheckOutput(udp(w.l, w.group(), 100).Bytes())
+	}, moved{"out_inval": 1}},
+	{"out: a fragment in transport mode", func(w *wired) {
+		w.left.policy(pfkey.DirOut, w.all, w.all, pfkey.PolicyIPsec, transport(pfkey.LevelRequire))
+		b := packet(w.l, w.group(), wire.ProtoFragment, append([]byte{wire.ProtoUDP, 0, 0, 8, 0, 0, 0, 1}, make([]byte, 32)...))
+		if !w.v6 {
+			b[7], b[9] = 1, wire.ProtoUDP
+		}
+		w.left.CheckOutput(b)
+	}, moved{"out_inval": 1}},
+	{"out: bypass without privilege", func(w *wired) {
+		w.left.OutputSocket(udp(w.l, w.r, 100), spd.NewSocketPolicy(false, nil, &spd.Rule{Type: pfkey.PolicyBypass}))
+	}, moved{"out_inval": 1}},
+	{"out: a socket that nobody knows", func(w *wired) { w.left.OutputSocket(udp(w.l, w.r, 100), nil) }, moved{"out_inval": 1}},
 	{"out: a header that lies", func(w *wired) { w.carry(bufferFrom(udp(w.l, w.r, 100).Bytes()[:w.header()+20]), nil) },
 		moved{"out_inval": 1}},
 	{"out: too large for any packet", func(w *wired) { w.legs(legESP); w.carry(udp(w.l, w.r, 65507), nil) },
 		moved{"out_inval": 1}},
+	{"out: larger than the way carries", func(w *wired) {
+		w.legs(legESP)
+		w.left.Local = nil
+		b := udp(w.l, w.r, 1500)
+		if !w.v6 {
+			wire.IPv4(b.Bytes()).SetDF(true)
+		}
+		w.carry(b, nil)
+	}, moved{}},
 	{"out: no room in the buffer", func(w *wired) {
 		w.legs(legESP)
 		b := udp(w.l, w.r, 100)
@@ -232,20 +234,21 @@ var movements = []struct {
 	{"out: refused by the wire", func(w *wired) { w.left.WireFailed(w.version(), 1, syscall.EPERM) }, moved{"out_inval": 1}},
 }
 
-func (w *wired) version() int {
-	if w.v6 {
-		return 6
-	}
-	return 4
-}
-
 // TestCounters carries the specification out, in both families.
 func TestCounters(t *testing.T) {
+	seen, ran := map[stats.Reason]bool{}, 0
 	for _, row := range movements {
 		for family, f := range pairs {
 			t.Run(f.name+" "+row.name, func(t *testing.T) {
+				ran++
 				w := newWired(t, family)
+				drops := []*stats.Watcher{w.left.Drops.Watch(), w.right.Drops.Watch()}
 				row.do(w)
+				for _, d := range drops {
+					for len(d.C) > 0 {
+						seen[(<-d.C).Why] = true
+					}
+				}
 				h := w.right
 				if strings.HasPrefix(row.name, "out") {
 					h = w.left
@@ -259,6 +262,19 @@ func TestCounters(t *testing.T) {
 			})
 		}
 	}
+	for _, r := range stats.Reasons() {
+		if ran == 2*len(movements) && seen[r] != (elsewhere[r] == "") {
+			t.Errorf("rows have packets dropped because of %s: %t", r, seen[r])
+		}
+	}
+}
+
+// elsewhere are the reasons without a row, and why.
+var elsewhere = map[stats.Reason]string{
+	stats.InUnsupported:  "every protocol of IPsec has a transform",
+	stats.OutUnsupported: "every protocol of IPsec has a transform",
+	stats.AHOption:       "ah.TestBadOptions",
+	stats.OutAHOption:    "ah.TestBadOptions",
 }
 
 // TestEveryCounterHasARow that moves it.

@@ -179,7 +179,7 @@ func (e *Engine) countInput(set *stats.Set, sa *sadb.SA, spi uint32) {
 // refuse drops a packet that a transform would not take.
 func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint32, b []byte) Verdict {
 	d, xf := detail(p, p.Proto, sa, spi), transforms[p.Proto]
-	if xf.explain != nil && e.Log.Enabled() {
+	if xf.explain != nil && (e.Log.Enabled() || e.Drops.Watched()) {
 		d.Got, d.Want = xf.explain(b, p.Header, sa, why)
 	}
 	return e.dropDetail(why, d)

@@ -29,6 +29,11 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool
 	}
 	if b.Len() > max(largest, smallest(p.Version)) {
 		if v := e.tooLarge(p, steps, mtu, largest); v.Action != Send {
+			if v.Action == Refuse && e.Drops.Watched() {
+				d := detail(p, steps[0].sa.Proto, steps[0].sa, 0)
+				d.Want = v.MTU
+				e.Drops.Tell(stats.OutMTU, d)
+			}
 			return v, false
 		}
 	}

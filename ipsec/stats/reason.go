@@ -62,6 +62,7 @@ const (
 	SeqOverflow      // the sequence numbers of the SA are used up
 	OutLifetime      // it does not fit into the hard lifetime of the SA
 	TooBig           // would not fit a 65,535-byte packet
+	OutMTU           // would not fit the way; the sender is told. It moves no counter, and the log does not have it
 	ESPNoRoom        // the buffer has no room for header or trailer
 	NoRoute          // the wire refused it for want of a route
 	OutWire          // the wire refused it for another cause
@@ -126,6 +127,7 @@ var reasons = [numReasons]struct {
 	SeqOverflow:      {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},
 	OutLifetime:      {"out-lifetime", OutNoSA, syslog.LOG_WARNING, "$ip $proto output: lifetime is over. $sa"},
 	TooBig:           {"too-big", OutInval, syslog.LOG_ERR, "$ip $proto output: size exceeds limit"},
+	OutMTU:           {"out-mtu", Uncounted, syslog.LOG_DEBUG, "$ip output: larger than the way carries, the sender is told $want: $flow"},
 	ESPNoRoom:        {"no-room", OutNoMem, syslog.LOG_ERR, "$ip $proto output: no room in the packet's buffer"},
 	NoRoute:          {"no-route", OutNoRoute, syslog.LOG_ERR, "$ip output: no route: $flow"},
 	OutWire:          {"wire", OutInval, syslog.LOG_ERR, "$ip output: the wire refused a packet: $flow"},
@@ -141,6 +143,15 @@ func (r Reason) String() string {
 
 // Field is the counter that the reason moves. Only for packets that are dropped.
 func (r Reason) Field() Field { return reasons[r].field }
+
+// Reasons lists every reason for which packets are dropped.
+func Reasons() []Reason {
+	var all []Reason
+	for r := InMalformed; r < numReasons; r++ {
+		all = append(all, r)
+	}
+	return all
+}
 
 // Inbound says whether it is a reason for packets that arrive.
 func (r Reason) Inbound() bool { return r >= InMalformed && r < OutMalformed }

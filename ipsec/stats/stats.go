@@ -36,6 +36,8 @@ const (
 	OutNoMem
 	OutNoRoute
 	numFields
+
+	Uncounted = numFields // no counter
 )
 
 // fields has the lines of netstat(1) for descriptions.
