@@ -155,6 +155,7 @@ var movements = []struct {
 	{"in: damaged under ESP", func(w *wired) { w.legs(legESP); w.carry(udp(w.l, w.r, 100), lastByte) },
 		moved{"in_espauthfail": 1}},
 
+	{"out: translated on its way to enc0", func(w *wired) { w.left.Translated(udp(w.l, w.r, 100).Bytes()) }, moved{"out_inval": 1}},
 	{"out: ESP", func(w *wired) { w.legs(legESP); w.carry(udp(w.l, w.r, 100), nil) },
 		moved{"out_success": 1, "out_esphist 20": 1}},
 	{"out: AH", func(w *wired) { w.legs(legAH); w.carry(udp(w.l, w.r, 100), nil) },

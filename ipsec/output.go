@@ -343,6 +343,17 @@ func (e *Engine) decideLocalScope(p *wire.Packet, b []byte) (*spd.Policy, Action
 	return policy, action, why
 }
 
+// Translated drops an outbound packet whose addresses source NAT changed after it was picked to be brought to the engine: the
+// policy that it was picked for would not be found any more.
+func (e *Engine) Translated(b []byte) Verdict {
+	var p wire.Packet
+	if err := wire.ParseHeaders(b, &p); err != nil {
+		p.Version = version(b)
+		return e.drop(stats.OutMalformed, &p, 0, nil, 0)
+	}
+	return e.drop(stats.OutTranslated, &p, 0, nil, 0)
+}
+
 // version reads the version nibble of what may be no packet at all.
 func version(b []byte) int {
 	if len(b) > 0 && b[0]>>4 == 6 {

@@ -220,13 +220,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.loop(path.Outbound)
-	if err := k.ask(nfq.Config{Number: Queue}, func(packet []byte, info *nfq.Info) bool {
-		check := k.Engine.Check
-		if info.Hook == unix.NF_INET_POST_ROUTING {
-			check = k.Engine.CheckOutput
-		}
-		return check(packet).Action == ipsec.Pass
-	}); err != nil {
+	if err := k.ask(nfq.Config{Number: Queue}, k.judge); err != nil {
 		return err
 	}
 	if err := k.ask(nfq.Config{Number: Fragments, Copy: wire.MaxPacket}, newJoiner(path).handle); err != nil {
@@ -236,6 +230,20 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	return fast.start()
+}
+
+// judge answers about packets in clear.
+func (k *Kernel) judge(packet []byte, info *nfq.Info) bool {
+	var v ipsec.Verdict
+	switch {
+	case info.Hook != unix.NF_INET_POST_ROUTING:
+		v = k.Engine.CheckFrom(packet, info.InDev)
+	case info.OutDev == k.sockets.device:
+		v = k.Engine.Translated(packet)
+	default:
+		v = k.Engine.CheckOutput(packet)
+	}
+	return v.Action == ipsec.Pass
 }
 
 // ask lets a handler decide about the packets of an NFQUEUE.

@@ -57,6 +57,7 @@ const (
 	OutNoKey         // a required SA is missing
 	OutUnsupported   // a protocol of IPsec without a transform
 	OutLocalScope    // multicast or link-local, which cannot be brought to the engine
+	OutTranslated    // source NAT took the packet away from its policy
 	OutFragment      // a fragment whose policy cannot be told
 	OutAHOption      // headers in front of AH make no sense, or none that can be foretold
 	SeqOverflow      // the sequence numbers of the SA are used up
@@ -122,6 +123,7 @@ var reasons = [numReasons]struct {
 	OutNoKey:         {"out-no-key", OutNoSA, syslog.LOG_WARNING, "$ip output: no SA for $proto: $flow"},
 	OutUnsupported:   {"out-unsupported", OutInval, syslog.LOG_ERR, "$ip output: unsupported protocol $proto: $flow"},
 	OutLocalScope:    {"out-local-scope", OutInval, syslog.LOG_ERR, "$ip output: no protection for multicast and link-local packets: $flow"},
+	OutTranslated:    {"out-translated", OutInval, syslog.LOG_ERR, "$ip output: source NAT changed a packet on its way to enc0: $flow"},
 	OutFragment:      {"out-fragment", OutInval, syslog.LOG_ERR, "$ip output: fragment without a policy of its own: $flow"},
 	OutAHOption:      {"out-ah-option", OutInval, syslog.LOG_ERR, "error after ah$v_calccksum, called from ah$v_output"},
 	SeqOverflow:      {"seq-overflow", OutInval, syslog.LOG_WARNING, "replay counter overflowed. $sa"},

@@ -13,8 +13,9 @@
 //	hook output      output    what kipsec sends and neighbour discovery pass; so do packets of sockets with MarkOutBypass, and
 //	                           those of other sockets with a policy are queued; others that match "out" get MarkDivert
 //	hook postrouting leave     packets with one of those two marks that leave through another interface are queued
+//	hook postrouting translated such packets that leave through enc0 and whose addresses source NAT has changed are queued
 //
-// The last is for what routing rules cannot divert, because the interface is part of the destination: multicast, and IPv6
+// Leave is for what routing rules cannot divert, because the interface is part of the destination: multicast, and IPv6
 // addresses of link scope. Such a packet cannot be protected; whoever answers the queue lets it pass only where no policy
 // wants that. It also holds back everything if somebody deletes the routing rules.
 //

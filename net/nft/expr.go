@@ -45,6 +45,19 @@ func toOther(name string) exprs {
 	return rule(exprs{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg}}, is(expr.CmpOpNeq, padded(name)))
 }
 
+// toDevice matches packets that leave through the interface of this name.
+func toDevice(name string) exprs {
+	return rule(exprs{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg}}, is(expr.CmpOpEq, padded(name)))
+}
+
+// fromOwnAddress matches packets whose source is an address of this host.
+func fromOwnAddress() exprs {
+	return rule(
+		exprs{&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagSADDR: true}},
+		is(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)),
+	)
+}
+
 func padded(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)

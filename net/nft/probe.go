@@ -13,6 +13,7 @@ type features struct {
 	families    []family
 	nativeQueue bool
 	socket      bool // the expression that finds the socket of a packet
+	fib         bool // the expression that asks the routing tables
 }
 
 const probeName = "kipsec-probe"
@@ -35,6 +36,7 @@ func probe(c *conn) (features, error) {
 			return found, fmt.Errorf("nf_tables of this kernel can neither queue nor call the NFQUEUE target: %w", err)
 		}
 	}
+	found.fib = c.try(ip4, fromOwnAddress()) == nil
 	found.socket = c.try(ip4, socketMarked(MarkBypass)) == nil
 	for _, f := range found.families {
 		if err := c.tryLookup(f); err != nil {

@@ -13,6 +13,7 @@ const (
 	outChain    = "out"
 	inChain     = "in"
 	askChain    = "ask"
+	againChain  = "again"
 
 	forgetChain   = "forget"   // takes our bits away from a packet's mark
 	senderChain   = "sender"   // packets of sockets with MarkBypass
@@ -32,9 +33,10 @@ type baseChain struct {
 
 // baseChains are the same in both families but for what only IPv6 has.
 //
-// Priorities: fragments comes before connection tracking joins them (-400). enter comes before every check of the reverse path that a firewall may make (firewalld does at -290). divert
-// and output come after destination NAT (-100), for it is where the packet really goes that counts. input and forward come
-// after the usual firewall chains (0): what those drop nobody has to ask about. leave comes before source NAT (100).
+// Priorities: fragments comes before connection tracking joins them (-400). enter comes before every check of the reverse path
+// that a firewall may make (firewalld does at -290). divert and output come after destination NAT (-100), for it is where
+// the packet really goes that counts. input and forward come after the usual firewall chains (0): what those drop nobody has
+// to ask about. leave comes before source NAT (100), translated behind it.
 func baseChains(f family, c Config, has features) []baseChain {
 	forget := rule(marked(MarkMask), jump(forgetChain))
 	fromEnc := fromDevice(c.Device)
@@ -76,6 +78,9 @@ func baseChains(f family, c Config, has features) []baseChain {
 		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
 			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Queue, has.nativeQueue)),
 		}},
+		{"translated", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{
+			rule(marked(MarkDivert|MarkForward), toDevice(c.Device), jump(againChain)),
+		}},
 	}
 	if f.size == 16 {
 		input, output := &chains[3], &chains[5]
@@ -83,6 +88,23 @@ func baseChains(f family, c Config, has features) []baseChain {
 		output.insert(2, rule(neighbourDiscovery(), accept()))
 	}
 	return chains
+}
+
+// again looks once more at packets that were picked, when source NAT is over. If they would not be picked with the addresses
+// that they have now, or come from another host and have an address of this one, no policy would be found for them and they
+// would leave in clear: they are queued, to be dropped.
+func again(c Config, has features) []exprs {
+	ask := queue(c.Queue, has.nativeQueue)
+	var rules []exprs
+	if has.fib {
+		rules = append(rules, rule(marked(MarkForward), fromOwnAddress(), ask))
+	}
+	return append(rules,
+		setMark(MarkDivert|MarkForward, 0),
+		jump(outChain),
+		rule(marked(MarkDivert), accept()),
+		ask,
+	)
 }
 
 func (b *baseChain) insert(at int, rules ...exprs) {
@@ -98,7 +120,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
-	for _, name := range []string{outChain, inChain, askChain} {
+	for _, name := range []string{outChain, inChain, askChain, againChain} {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
 	for _, r := range []exprs{
@@ -108,6 +130,9 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: askChain}, Exprs: r})
 	}
 	addSwitches(tx, t, f, off)
+	for _, r := range again(c, has) {
+		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: againChain}, Exprs: r})
+	}
 	addInUDP(tx, t, f)
 	addSockets(tx, t, f, c, has)
 	for _, b := range baseChains(f, c, has) {
