@@ -314,7 +314,8 @@ func (k *Kernel) tick() func() error {
 }
 
 func (k *Kernel) listen(cfg Config) error {
-	server, err := keysock.Listen(keysock.Config{Path: cfg.Socket, Engine: k.Key})
+	log := func(format string, args ...any) { k.Log.Printf(syslog.LOG_WARNING, format, args...) }
+	server, err := keysock.Listen(keysock.Config{Path: cfg.Socket, Engine: k.Key, Log: log})
 	if err != nil {
 		return fmt.Errorf("PF_KEY socket: %w", err)
 	}

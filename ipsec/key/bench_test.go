@@ -69,3 +69,31 @@ func BenchmarkDump100000(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkAcquire asks a registered client for an SA, without a socket.
+func BenchmarkAcquire(b *testing.B) {
+	e := newEngine()
+	e.cfg.BlockAcqLifetime = func() uint32 { return 0 }
+	var d discard
+	e.Attach(&d).Handle(plain(pfkey.Register, pfkey.SATypeESP).AppendTo(nil))
+	d.n = 0
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Acquire(need, nil)
+	}
+	if d.n == 0 {
+		b.Error("nobody was asked")
+	}
+}
+
+// BenchmarkBlockedAcquire is what a packet pays while the daemons are not asked again.
+func BenchmarkBlockedAcquire(b *testing.B) {
+	e := newEngine()
+	e.cfg.BlockAcqCount = func() uint32 { return 1 << 31 }
+	var d discard
+	e.Attach(&d).Handle(plain(pfkey.Register, pfkey.SATypeESP).AppendTo(nil))
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Acquire(need, nil)
+	}
+}

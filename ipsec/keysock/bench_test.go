@@ -4,7 +4,10 @@ import (
 	"net/netip"
 	"testing"
 
+	"kipsec/ipsec/key"
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
+	"kipsec/ipsec/spd"
 )
 
 // BenchmarkRoundtrip is one request and its answer over the socket.
@@ -32,16 +35,10 @@ func BenchmarkAddDelete(b *testing.B) {
 func BenchmarkSPDAddDelete(b *testing.B) {
 	_, path := serve(b, nil)
 	c := dial(b, path)
-	a := &pfkey.Address{Proto: 6, PrefixLen: 24, Addr: netip.MustParseAddrPort("10.0.0.0:0")}
-	add := &pfkey.Message{Type: pfkey.SPDAdd, Src: a, Dst: a, PID: 1, Policy: &pfkey.Policy{
-		Type: pfkey.PolicyIPsec, Dir: pfkey.DirOut,
-		Requests: []pfkey.Request{{Proto: 50, Mode: pfkey.ModeTransport, Level: pfkey.LevelRequire}},
-	}}
-	del := *add
-	del.Type = pfkey.SPDDelete
+	add, del := spdMsg(pfkey.SPDAdd, 1), spdMsg(pfkey.SPDDelete, 1)
 	for b.Loop() {
 		must(b, c, add)
-		must(b, c, &del)
+		must(b, c, del)
 	}
 }
 
@@ -55,6 +52,25 @@ func BenchmarkDump100000(b *testing.B) {
 		n := 0
 		if err := c.Dump(&pfkey.Message{Type: pfkey.Dump}, func(*pfkey.Message) error { n++; return nil }); err != nil || n != 100_000 {
 			b.Fatalf("%d %v", n, err)
+		}
+	}
+}
+
+// BenchmarkAcquire is the time from a packet that wants an SA to the ACQUIRE in the hands of a daemon.
+func BenchmarkAcquire(b *testing.B) {
+	e := key.New(key.Config{SADB: sadb.New(sadb.Config{}), SPD: spd.New(spd.Config{}), BlockAcqLifetime: func() uint32 { return 0 }})
+	_, path := serve(b, func(c *Config) { c.Engine = e })
+	c := dial(b, path)
+	must(b, c, &pfkey.Message{Type: pfkey.Register, SAType: pfkey.SATypeESP})
+	need := key.Need{
+		Proto: 50, Mode: pfkey.ModeTunnel, Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2"),
+	}
+	for b.Loop() {
+		if err := e.Acquire(need, nil); err != nil {
+			b.Fatal(err)
+		}
+		if m, err := c.Receive(); err != nil || m.Type != pfkey.Acquire {
+			b.Fatalf("%+v, %v", m, err)
 		}
 	}
 }
