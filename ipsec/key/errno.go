@@ -19,6 +19,7 @@ var errnos = []struct {
 	{sadb.ErrProtocol, syscall.EPROTONOSUPPORT},
 	{sadb.ErrFull, syscall.ENOBUFS},
 	{spd.ErrExist, syscall.EEXIST},
+	{spd.ErrNotFound, syscall.ENOENT},
 	{spd.ErrFull, syscall.ENOBUFS},
 }
 

@@ -105,10 +105,8 @@ var handlers = [pfkey.MaxType + 1]handler{
 	pfkey.SPDFlush:   {run: spdFlush},
 	pfkey.SPDSetIdx:  {run: spdAdd},
 	pfkey.SPDDelete2: {run: spdDeleteID},
-	pfkey.Migrate:    {run: unsupported},
+	pfkey.Migrate:    {run: migrate},
 }
-
-func unsupported(*Engine, *Socket, *pfkey.Message) error { return syscall.EOPNOTSUPP }
 
 // serve carries out one request and answers it.
 func (e *Engine) serve(s *Socket, raw []byte) {

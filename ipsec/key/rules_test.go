@@ -28,7 +28,7 @@ func TestRules(t *testing.T) {
 		name  string
 		rules []rule
 	}{{"GETSPI", getSPIRules()}, {"ADD", addRules()}, {"UPDATE", updateRules()}, {"other SADB messages", sadbRules()},
-		{"SPDADD", spdAddRules()}, {"requests", requestRules()}, {"other SPD messages", spdRules()}} {
+		{"SPDADD", spdAddRules()}, {"requests", requestRules()}, {"other SPD messages", spdRules()}, {"MIGRATE", migrateRules()}} {
 		for _, r := range group.rules {
 			t.Run(group.name+"/"+r.name, func(t *testing.T) { r.check(t) })
 		}

@@ -141,11 +141,3 @@ func TestUnknownExtensionIsSkipped(t *testing.T) {
 		t.Errorf("out_invexttype %d", n)
 	}
 }
-
-func TestTypesThatAreNotThereYet(t *testing.T) {
-	e := newEngine()
-	c := e.client(t)
-	for _, m := range []*pfkey.Message{plain(pfkey.Migrate, 0)} {
-		wantHeader(t, c.ask(m), m.Type, syscall.EOPNOTSUPP)
-	}
-}

@@ -185,7 +185,7 @@ func requests() []*pfkey.Message {
 		Src: netip.MustParseAddrPort("[fd00::1]:0"), Dst: netip.MustParseAddrPort("[fd00::2]:0"),
 	})
 	all := []*pfkey.Message{sa, full, acquire, getSPI, tunnel, bare(pfkey.Update), bare(pfkey.Get), bare(pfkey.Delete)}
-	for _, t := range []pfkey.Type{pfkey.SPDAdd, pfkey.SPDUpdate, pfkey.SPDSetIdx, pfkey.SPDDelete, pfkey.SPDGet, pfkey.SPDDelete2} {
+	for _, t := range []pfkey.Type{pfkey.SPDAdd, pfkey.SPDUpdate, pfkey.SPDSetIdx, pfkey.SPDDelete, pfkey.SPDGet, pfkey.SPDDelete2, pfkey.Migrate} {
 		all = append(all, spdMsg(t, int(t)))
 	}
 	for _, t := range []pfkey.Type{pfkey.Register, pfkey.Flush, pfkey.Dump, pfkey.Promisc, pfkey.SPDDump, pfkey.SPDFlush} {

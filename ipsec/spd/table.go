@@ -117,17 +117,56 @@ func (t *Table) put(p *Policy, replace bool) (*Policy, error) {
 	p.serial = t.serial
 	if old != nil {
 		p.ID = old.ID
-		delete(t.mortal, old)
 	} else {
 		p.ID = t.newIDLocked(p.Dir)
+	}
+	t.setLocked(p, old)
+	t.unlock(true)
+	return p, nil
+}
+
+// Rewrite has f change the requests of the policy with exactly this selector, and returns the policy. All else of it stays: id,
+// place in the order, age and last use. ErrNotFound means that there is none, ErrInvalid that f made something impossible of
+// it; an error of f is returned. Then nothing has changed.
+func (t *Table) Rewrite(s Selector, dir pfkey.Dir, f func([]Request) error) (*Policy, error) {
+	s, err := s.normal()
+	if err != nil || dir < pfkey.DirIn || dir > pfkey.DirFwd {
+		return nil, ErrNotFound
+	}
+	t.mu.Lock()
+	old := t.dirs[dir].exact(&s)
+	if old == nil {
+		t.unlock(false)
+		return nil, ErrNotFound
+	}
+	p, err := old.own()
+	if err == nil {
+		err = f(p.Requests)
+	}
+	if err == nil {
+		p, err = p.own()
+	}
+	if err != nil {
+		t.unlock(false)
+		return nil, err
+	}
+	p.ID, p.serial, p.Created = old.ID, old.serial, old.Created
+	p.used.Store(old.used.Load())
+	t.setLocked(p, old)
+	t.unlock(true)
+	return p, nil
+}
+
+// setLocked puts a policy in, in the place of old if that is not nil.
+func (t *Table) setLocked(p, old *Policy) {
+	if old != nil {
+		delete(t.mortal, old)
 	}
 	t.byID[p.ID] = p
 	if p.Hard != nil {
 		t.mortal[p] = struct{}{}
 	}
 	t.dirs[p.Dir].put(p, old)
-	t.unlock(true)
-	return p, nil
 }
 
 // idStep is the distance of ids: an id modulo 8 tells the direction, in, out or fwd by 0, 1 or 2, as on Linux, whose

@@ -1,6 +1,7 @@
 package spd
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -286,4 +287,58 @@ func TestExpire(t *testing.T) {
 			t.Errorf("left are %v", got)
 		}
 	})
+}
+
+// TestRewrite: requests change in place; in the order, in age and in name the policy stays what it was.
+func TestRewrite(t *testing.T) {
+	table := New(Config{})
+	a := sel("10.0.0.0/24", "10.0.1.0/24", tcp, 0, 80)
+	first := mustAdd(t, table, &Policy{Dir: pfkey.DirOut, Selector: a, Type: pfkey.PolicyIPsec, Hard: &sadb.Lifetime{AddTime: 60}, Requests: []Request{
+		{Proto: wire.ProtoESP, Mode: pfkey.ModeTunnel, Src: netip.MustParseAddr("1.1.1.1"), Dst: netip.MustParseAddr("2.2.2.2")},
+	}})
+	mustAdd(t, table, none(pfkey.DirOut, sel("10.0.0.0/16", "10.0.0.0/16", anyProto, 0, 0)))
+	first.Touch(77)
+	to := func(dst string) func([]Request) error {
+		return func(r []Request) error {
+			r[0].Dst = netip.MustParseAddr(dst)
+			return nil
+		}
+	}
+	for range 5 { // again and again: nothing of those before is left
+		p, err := table.Rewrite(a, pfkey.DirOut, to("3.3.3.3"))
+		if err != nil || p == first || p.ID != first.ID || p.LastUsed() != 77 || !p.Created.Equal(first.Created) || *p.Hard != *first.Hard || p.Requests[0].Dst.String() != "3.3.3.3" {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		for _, f := range []*wire.Flow{flow("10.0.0.1", "10.0.1.1", tcp, 1, 80), {Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.1.1"), Proto: tcp}} {
+			if table.Overlaps(pfkey.DirOut, f) != p {
+				t.Errorf("%+v does not meet it first", f)
+			}
+		}
+		if got := all(table); len(got) != 2 || got[0] != p || table.Get(p.ID) != p {
+			t.Errorf("order %v", got)
+		}
+	}
+	if first.Requests[0].Dst.String() != "2.2.2.2" {
+		t.Error("a policy that packets may be holding has changed")
+	}
+	stop := errors.New("stop")
+	for _, row := range []struct {
+		sel  Selector
+		dir  pfkey.Dir
+		f    func([]Request) error
+		want error
+	}{
+		{a, pfkey.DirIn, to("4.4.4.4"), ErrNotFound}, {a, 7, to("4.4.4.4"), ErrNotFound}, {Selector{}, pfkey.DirOut, to("4.4.4.4"), ErrNotFound},
+		{a, pfkey.DirOut, to("::4"), ErrInvalid}, {a, pfkey.DirOut, func([]Request) error { return stop }, stop},
+	} {
+		if _, err := table.Rewrite(row.sel, row.dir, row.f); err != row.want {
+			t.Errorf("%v %d: %v, want %v", row.sel, row.dir, err, row.want)
+		}
+	}
+	if p := all(table)[0]; p.Requests[0].Dst.String() != "3.3.3.3" {
+		t.Errorf("a refused change is there: %+v", p)
+	}
+	if n := len(table.Expire(first.Created.Add(61 * time.Second))); n != 1 {
+		t.Errorf("%d policies expire", n)
+	}
 }
