@@ -1,18 +1,17 @@
 package key
 
 import (
-	"encoding/binary"
 	"syscall"
 
 	"kipsec/ipsec/pfkey"
 )
 
 // promisc switches the copying of every kernel message to this socket, by SA type 1 and 0, and tells everybody.
-// A message that carries another is a client's own broadcast: the inner one goes to every socket as it is, if it
-// is at least shaped like a message (KAME key_promisc).
+// A message that carries another is a client's own broadcast: the inner one goes to every socket as it is (KAME
+// key_promisc), but only if it is a message: rubbish would be the end of clients that expect none.
 func promisc(e *Engine, s *Socket, m *pfkey.Message) error {
 	if inner := m.Payload; inner != nil {
-		if len(inner) < pfkey.HeaderLen || len(inner) != 8*int(binary.NativeEndian.Uint16(inner[4:])) {
+		if _, err := pfkey.Parse(inner); err != nil {
 			return syscall.EINVAL
 		}
 		s.deliver(inner)

@@ -285,8 +285,15 @@ func TestPromiscBroadcastsItsContents(t *testing.T) {
 		}
 	}
 	c.got = nil
-	m.Payload = append(inner, make([]byte, 8)...)
-	wantHeader(t, c.ask(m), pfkey.Promisc, syscall.EINVAL)
+	for name, payload := range map[string][]byte{
+		"longer than it says": append(inner, make([]byte, 8)...), "of another version": append([]byte{1}, inner[1:]...),
+		"of no type": append([]byte{2, 99}, inner[2:]...), "too short": inner[:8],
+	} {
+		m.Payload = payload
+		if r := c.ask(m); r.Errno != syscall.EINVAL || len(other.got) != 1 {
+			t.Errorf("%s: %v, another client got %x", name, r.Errno, other.got)
+		}
+	}
 }
 
 // TestManyClients: clients that come, work and go at the same time.
