@@ -88,13 +88,14 @@ func (db *DB) movedLocked(old *SA, to Ends) (*SA, error) {
 	return sa, err
 }
 
-// betweenLocked returns the mature and dying SAs that a move fits.
+// betweenLocked returns the mature and dying SAs that a move fits, those of the oldest header first: when they are put in again in
+// this order, packets choose among them as before.
 func (db *DB) betweenLocked(m *Move) (all []*SA) {
 	chain := db.chains[newOutKey(m.Proto, m.Mode, m.ReqID, m.From.Src.WithZone(""), m.From.Dst.WithZone(""))]
 	if chain == nil {
 		return nil
 	}
-	for e := chain.Front(); e != nil; e = e.Next() {
+	for e := chain.Back(); e != nil; e = e.Prev() {
 		h := e.Value.(*header)
 		all = append(append(all, h.mature...), h.dying...)
 	}
@@ -109,5 +110,4 @@ func (sa *SA) goOn(old *SA) {
 	sa.bytes.Store(old.bytes.Load())
 	sa.used.Store(old.used.Load())
 	sa.first.Store(old.first.Load())
-	sa.supersedes.Store(old.supersedes.Load())
 }

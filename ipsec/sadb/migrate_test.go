@@ -53,6 +53,16 @@ func TestMigrate(t *testing.T) {
 	if n, err := db.Migrate(move(0)); n != 1 || err != nil {
 		t.Errorf("of any reqid: %d, %v", n, err)
 	}
+	if n, err := db.Migrate([]Move{{wire.ProtoESP, pfkey.ModeTunnel, 0, to, from}}); n != 3 || err != nil {
+		t.Errorf("back: %d, %v", n, err)
+	}
+	if got := db.Outbound(wire.ProtoESP, pfkey.ModeTunnel, 0, from.Src, from.Dst); got == nil || got.SPI != 1002 {
+		t.Errorf("packets meet %+v, not the SA of the newest header", got)
+	}
+	if n, err := db.Migrate(move(0)); n != 3 || err != nil {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	now = db.Get(wire.ProtoESP, 1000, to.Src, to.Dst)
 	if now.Record(501, 78) {
 		t.Error("the count of bytes began anew")
 	}
