@@ -9,8 +9,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
 	"kipsec/net/wire"
 )
 
@@ -52,6 +55,9 @@ func (w world) policy() *Policy {
 	p := none(pfkey.DirIn, Selector{Src: w.prefix(v6), Dst: w.prefix(v6), Proto: w.proto()})
 	p.SrcPort, p.DstPort = uint16(w.IntN(3)), uint16(w.IntN(3))
 	p.Priority = uint32(w.IntN(4))
+	if w.IntN(4) == 0 {
+		p.Hard = &sadb.Lifetime{AddTime: w.Uint64N(100)}
+	}
 	return p
 }
 
@@ -65,7 +71,9 @@ func (w world) flow() *wire.Flow {
 }
 
 // TestAgainstModel changes a table and a list at random and asks both the same.
-func TestAgainstModel(t *testing.T) {
+func TestAgainstModel(t *testing.T) { synctest.Test(t, testAgainstModel) }
+
+func testAgainstModel(t *testing.T) {
 	w := world{rand.New(rand.NewPCG(3, 4))}
 	table := New(Config{})
 	var list model
@@ -102,13 +110,22 @@ func TestAgainstModel(t *testing.T) {
 		case w.IntN(500) == 0:
 			table.Flush()
 			list = nil
+		case w.IntN(50) == 0:
+			over := func(p *Policy) bool { return p.Hard != nil && p.Hard.AddTime > 0 && p.Hard.AddTime <= 30 }
+			n := len(list)
+			list = slices.DeleteFunc(list, over)
+			if gone := table.Expire(time.Now().Add(30 * time.Second)); len(gone) != n-len(list) {
+				t.Fatalf("step %d: %d policies expired, want %d", step, len(gone), n-len(list))
+			}
 		}
 		slices.SortStableFunc(list, byOrder)
 		for range 4 {
 			f := w.flow()
 			want, part := list.first(f, (*Selector).Matches), list.first(f, (*Selector).MayMatch)
-			if got := table.Lookup(pfkey.DirIn, f); got != want {
-				t.Fatalf("step %d: %+v meets %v, want %v", step, f, got, want)
+			for range 1 + step%5*oneIn { // until it is remembered, now and then
+				if got := table.Lookup(pfkey.DirIn, f); got != want {
+					t.Fatalf("step %d: %+v meets %v, want %v", step, f, got, want)
+				}
 			}
 			if got := table.Overlaps(pfkey.DirIn, f); got != part {
 				t.Fatalf("step %d: %+v may meet %v, want %v", step, f, got, part)
