@@ -3,6 +3,7 @@ package ipsec
 import (
 	"encoding/binary"
 
+	"kipsec/ipsec/esp"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
 	"kipsec/ipsec/stats"
@@ -23,6 +24,16 @@ import (
 // OutputSocket is Output for a packet of a socket with a policy. A nil policy is one that nobody knows any more: the packet is
 // dropped, for it might have been to be protected.
 func (e *Engine) OutputSocket(b *mbuf.Buf, s *spd.SocketPolicy) Verdict {
+	return e.outputSocket(b, s, nil)
+}
+
+// OutputSocketLater is OutputSocket, as OutputLater is Output.
+func (e *Engine) OutputSocketLater(b *mbuf.Buf, s *spd.SocketPolicy, later *Sealing) Verdict {
+	later.rest = esp.Sealing{}
+	return e.outputSocket(b, s, &later.rest)
+}
+
+func (e *Engine) outputSocket(b *mbuf.Buf, s *spd.SocketPolicy, later *esp.Sealing) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
 	}
@@ -39,7 +50,7 @@ func (e *Engine) OutputSocket(b *mbuf.Buf, s *spd.SocketPolicy) Verdict {
 	}
 	switch {
 	case action == Send:
-		return e.protect(b, &p, policy, nil)
+		return e.protect(b, &p, policy, later)
 	case why == stats.OutIncomplete:
 		e.askForRequests(policy)
 	}

@@ -71,7 +71,7 @@ func (k *Kernel) openSockets(path *Path) error {
 		return err
 	}
 	k.atShutdown(sender.Close)
-	return k.ask(nfq.Config{Number: SocketQueue, Copy: wire.MaxPacket, Segments: true}, s.output(path, sender))
+	return s.carryOutput(path, sender)
 }
 
 // start is called when the rules are there, which take it that there are sockets with policies.
@@ -101,29 +101,32 @@ func (s *sockets) receiver(flow *wire.Flow, device uint32) (*spd.SocketPolicy, e
 	return p, nil
 }
 
-// output returns what decides about packets of sockets with a policy. What becomes of them is sent from here; the kernel
+// carryOutput decides about packets of sockets with a policy. What becomes of them is sent from here, many at a time; the kernel
 // drops the packet itself, unless it leaves as it is.
-func (s *sockets) output(path *Path, wire link.Link) nfq.Handler {
+func (s *sockets) carryOutput(path *Path, to link.Link) error {
+	var policy *spd.SocketPolicy // of the packet in hand
 	o := newOutbound(path)
-	o.wire = wire
-	return func(packet []byte, info *nfq.Info) bool {
+	o.wire = to
+	o.output = func(b *mbuf.Buf, later *ipsec.Sealing) ipsec.Verdict {
+		return path.Engine.OutputSocketLater(b, policy, later)
+	}
+	flush := func() { o.end(); o.begin() }
+	cfg := nfq.Config{Number: SocketQueue, Copy: wire.MaxPacket, Segments: true, Flush: flush}
+	return s.kernel.ask(cfg, func(packet []byte, info *nfq.Info) bool {
 		if info.Truncated {
 			return false // larger than any packet
 		}
-		policy := s.marked(info.Mark)
-		o.output = func(b *mbuf.Buf, _ *ipsec.Sealing) ipsec.Verdict { return path.Engine.OutputSocket(b, policy) }
+		policy = s.marked(info.Mark)
 		b := mbuf.Get(len(packet))
 		copy(b.Append(len(packet)), packet)
-		v := o.output(b, nil)
+		v := o.output(b, &o.current)
 		if v.Action == ipsec.Pass {
 			b.Free()
 			return true
 		}
-		o.begin()
 		o.carry(b, v)
-		o.end()
 		return false
-	}
+	})
 }
 
 // SetSocketPolicy implements sockopt.Kernel.

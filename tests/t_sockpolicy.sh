@@ -12,9 +12,14 @@ on() {
 	shift
 	at "$where" env SOCKOPT="/run/kipsec/$tag-$where/sockopt" /usr/bin/python3 "$(dirname "$0")/sockpol.py" "$@"
 }
-# nobody COMMAND...: without privilege
+# nobody COMMAND...: without privilege; later COMMAND...: without privilege when it has made its sockets
 nobody() {
 	export NOBODY=early
+	"$@"
+	unset NOBODY
+}
+later() {
+	export NOBODY=late
 	"$@"
 	unset NOBODY
 }
@@ -159,6 +164,7 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	nobody answered send udp "$b" 502 "$out" "$in"
 	nobody unanswered send udp "$b" 501 "$out" "$in"
 	answered send udp "$b" 501 "$out" "$in"
+	later answered send udp "$b" 501 "$out" "$in"
 	silence
 	echo "spdflush;" | setkey left
 	nobody answered send udp "$b" 501 "$out" "$in"

@@ -16,6 +16,8 @@ type Config struct {
 	Number uint16
 	// Copy is how many bytes of each packet the handler gets to see; 0 means 512.
 	Copy uint32
+	// Flush, if set, is called when the handler has seen all packets of a read, before they are answered.
+	Flush func()
 	// Segments has the kernel cut large packets of TCP into segments and fill in checksums, before the handler gets them.
 	Segments bool
 	// Length is how many packets may wait for a verdict; 0 means 4096. More are dropped.

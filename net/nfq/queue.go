@@ -186,6 +186,9 @@ func (q *Queue) Run(handle Handler) error {
 			return fmt.Errorf("NFQUEUE %d: %w", q.config.Number, errno)
 		}
 		q.process(n, handle)
+		if q.config.Flush != nil {
+			q.config.Flush()
+		}
 		if out = q.answers.take(); len(out) == 0 {
 			continue
 		}
