@@ -26,6 +26,7 @@ test: all  ## all tests; installs the programs that the shell tests ask (root fo
 bench: all  ## kipsec against wireguard-go, strongSwan and a plain wire (root), and Go benchmarks; writes docs/performance.svg
 	@tests/need.sh bench
 	@tests/bench.sh docs/performance.svg
+	@tests/bench_beside.sh
 	go test -run '^$$' -bench . -benchmem ./ipsec/... ./net/... ./kern/...
 
 lint:  ## gofmt, go vet, staticcheck, shellcheck
