@@ -63,6 +63,7 @@ var mayImport = map[string][]string{
 	},
 	"tests/chart":   {},
 	"tests/traffic": {},
+	"tests/probe":   {},
 	"tests/rows":    {"ipsec/alg", "ipsec/pfkey"},
 }
 

@@ -30,6 +30,7 @@ type supervisor struct {
 func supervisorMain(args []string) int {
 	// What ends the program is not for us; we end with the last process that needs us.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	_ = os.WriteFile("/proc/self/comm", []byte("kipsec-run"), 0) // it is "exe" since it was executed under that name
 	s := &supervisor{kernel: args[0], log: func(string, ...any) {}}
 	s.privileged = peer.Permitted(os.Getpid(), uint32(os.Geteuid()))
 	if verbose, _ := strconv.ParseBool(args[1]); verbose {

@@ -4,8 +4,8 @@
 // Install puts the filter on the calling thread. Whatever that thread executes and forks inherits it for good. The listener
 // that Install returns goes to the supervisor, whose Serve receives the calls and ends with the last process under the filter.
 //
-// Calls that no rule names cost nothing: the kernel itself finds that the filter lets them pass whatever their arguments, and
-// does not run it for them. The rules name calls by what they do, and hold for each way in which a processor can make them:
+// Calls that no rule names cost next to nothing: the kernel itself finds that the filter lets them pass whatever their
+// arguments, and does not run it for them. The rules name calls by what they do, and hold for each way in which a processor can make them:
 // programs of 32 bits are answered like others.
 //
 // The package knows nothing of IPsec and is no sandbox: a call is picked so that it can be answered, not to be forbidden.
@@ -117,10 +117,10 @@ func Install(rules []Rule) (listener int, err error) {
 	return -1, fmt.Errorf("seccomp: %w", err)
 }
 
-// install asks for a listener that is told of a signal only when it kills (Linux 5.19): a call that is being answered is then not
+// install asks for the filter without the slower speculation that sandboxes want, and for a listener that is told of a signal only when it kills (Linux 5.19): a call that is being answered is then not
 // begun again. Older kernels do without.
 func install(filter []unix.SockFilter) (int, error) {
-	const listen = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	const listen = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	fd, err := setFilter(listen|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, filter)
 	if err == unix.EINVAL {
 		fd, err = setFilter(listen, filter)
