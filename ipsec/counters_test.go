@@ -120,7 +120,7 @@ var movements = []struct {
 		b := openESP(w.l, w.r, 0x1001, 1, wire.ProtoUDP, make([]byte, 8))
 		b[len(b)-2] = 255
 		w.arrive(b)
-	}, moved{"in_inval": 1}},
+	}, moved{"in_esphist 11": 1, "in_inval": 1}},
 	{"in: not whole blocks", func(w *wired) {
 		w.right.openSA(w.l, w.r, 0x1001, trans)
 		w.cipher(0x1002)

@@ -18,7 +18,8 @@ import (
 type world struct {
 	*rand.Rand
 	t      *testing.T
-	f      int // family
+	f      int  // family
+	nat    bool // some SAs are in UDP
 	params []sadb.Params
 }
 
@@ -74,6 +75,9 @@ func (w *world) kernel() *host {
 			p.Auth, p.AuthKey = 5, make([]byte, 32)
 		} else {
 			p.Enc, p.EncKey = 20, make([]byte, 20)
+			if w.nat && w.IntN(4) == 0 {
+				p.NAT = &sadb.NAT{Type: sadb.NATESPInUDP, SrcPort: 4500, DstPort: 14500}
+			}
 		}
 		if w.IntN(6) == 0 {
 			h.SADB.GetSPI(p, 0, 0)
@@ -98,9 +102,9 @@ func (w *world) packet() []byte {
 	return b
 }
 
-func eachWorld(t *testing.T, n int, f func(w *world, h *host)) {
-	for seed := range uint64(n) {
-		w := &world{Rand: rand.New(rand.NewPCG(seed, 7)), t: t, f: int(seed % 2)}
+func eachWorld(t *testing.T, nat bool, f func(w *world, h *host)) {
+	for seed := range uint64(3000) {
+		w := &world{Rand: rand.New(rand.NewPCG(seed, 7)), t: t, f: int(seed % 2), nat: nat}
 		f(w, w.kernel())
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -111,7 +115,7 @@ func eachWorld(t *testing.T, n int, f func(w *world, h *host)) {
 // TestExplainIsWhatOutputDoes, for whatever the policies, SAs, variables and packets are.
 func TestExplainIsWhatOutputDoes(t *testing.T) {
 	seen := map[string]int{}
-	eachWorld(t, 3000, func(w *world, h *host) {
+	eachWorld(t, true, func(w *world, h *host) {
 		raw := w.packet()
 		x, err := h.Explain(pfkey.DirOut, raw)
 		if err != nil {
@@ -154,7 +158,13 @@ func (w *world) compare(x *Explanation, b *mbuf.Buf) {
 			last = q.SA
 		}
 	}
-	if spi := transforms[p.Proto].spi(b.Bytes()[p.Header:]); spi != last.SPI {
+	header := b.Bytes()[p.Header:]
+	if (p.Proto == wire.ProtoUDP) != (last.NAT != nil) {
+		w.t.Errorf("in UDP %t, NAT %v", p.Proto == wire.ProtoUDP, last.NAT)
+	} else if last.NAT != nil {
+		header = header[wire.UDPHeaderLen:]
+	}
+	if spi := transforms[last.Proto].spi(header); spi != last.SPI {
 		w.t.Errorf("explained SPI %x, on the wire %x", last.SPI, spi)
 	}
 }
@@ -195,7 +205,7 @@ func TestExplainedSizes(t *testing.T) {
 // TestExplainIsWhatCheckDoes, and Input to a packet that has what the explanation says is there.
 func TestExplainIsWhatCheckDoes(t *testing.T) {
 	seen := map[string]int{}
-	eachWorld(t, 3000, func(w *world, h *host) {
+	eachWorld(t, false, func(w *world, h *host) {
 		raw := w.packet()
 		x, err := h.Explain(pfkey.DirIn, raw)
 		if err != nil {

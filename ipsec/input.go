@@ -88,8 +88,11 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	}
 	set := e.family(p.Version)
 	next, why := e.take(b, p, sa, xf, h)
-	if why == stats.AHAuthFail {
-		set.CountAlg(stats.InAHHist, uint8(sa.Auth)) // it ran, whatever came of it (KAME ah4_input)
+	switch why { // the algorithms ran, whatever came of it (KAME ah4_input, esp4_input)
+	case stats.AHAuthFail:
+		set.CountAlg(stats.InAHHist, uint8(sa.Auth))
+	case stats.ESPBadPadding:
+		e.countInput(set, sa, spi)
 	}
 	if why != stats.OK {
 		return false, e.refuse(why, p, sa, spi, b.Bytes())

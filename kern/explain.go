@@ -95,7 +95,11 @@ func formatPolicy(p *spd.Policy) string {
 
 func (t *text) leaves(x *ipsec.Explanation) {
 	for i := range x.Requests {
-		t.request(&x.Requests[i], x.Requests[i].Level)
+		q := &x.Requests[i]
+		t.request(q, q.Level)
+		if q.SA != nil && q.Proto == wire.ProtoIPComp {
+			t.line("\tunless the packet does not get shorter by it")
+		}
 	}
 	switch x.Action {
 	case ipsec.Pass:

@@ -24,6 +24,11 @@ spdadd 10.0.0.1 10.0.0.2[443] tcp -P out ipsec esp/transport//require ah/tunnel/
 spdadd 10.0.0.1 10.0.0.2 icmp 8,0 -P out discard;
 spdadd 10.0.0.2 10.0.0.1 any -P in ipsec esp/transport//require;
 spdadd 10.0.0.3 10.0.0.1 any -P in ipsec esp/transport//require;
+add fd00:5::1 fd00:5::2 ipcomp 0x1004 -m transport -C deflate;
+add 10.0.0.1[4500] 10.0.0.4[14500] esp-udp 0x1005 -m tunnel -u 7 -E aes-gcm-16 0x000102030405060708090a0b0c0d0e0f10111215;
+spdadd fd00:5::1 fd00:5::2 udp -P out ipsec ipcomp/transport//use esp/tunnel/10.0.0.1-10.0.0.4/unique:7;
+spdadd fd00:5::2 fd00:5::1 udp -P in ipsec ipcomp/transport//require;
+spdadd fd00:5::2 fd00:5::1 udp -P fwd discard;
 `
 
 // explained are questions and their whole answers.
@@ -68,6 +73,22 @@ var explained = []struct{ question, answer string }{
 	esp/transport//require (require): no SA from 10.0.0.3 to 10.0.0.1
 		SA 10.0.0.2 10.0.0.1 esp spi=4098(0x00001002) mode=transport reqid=0 is not used: of another source
 	what arrives with the SAs that there are is dropped too (in-policy)
+`},
+	{"out fd00:5::1[1] fd00:5::2[2] udp", `out fd00:5::1[1] fd00:5::2[2] 17(udp)
+	policy fd00:5::1[any] fd00:5::2[any] 17(udp) out ipsec, spid=ID
+	ipcomp/transport//use (use): SA fd00:5::1 fd00:5::2 ipcomp spi=4100(0x00001004) mode=transport reqid=0
+		unless the packet does not get shorter by it
+	esp/tunnel/10.0.0.1-10.0.0.4/unique:7 (require): SA 10.0.0.1 10.0.0.4 esp spi=4101(0x00001005) mode=tunnel reqid=7 in UDP 4500-14500
+	leaves as 10.0.0.1 10.0.0.4: udp esp ipv6 ipcomp udp
+	packets of up to 1438 bytes leave in one piece: the way has an MTU of 1500, the protection takes up to 62
+`},
+	{"fwd fd00:5::2[2] fd00:5::1[1] udp", `in fd00:5::2[2] fd00:5::1[1] 17(udp)
+	policy fd00:5::2[any] fd00:5::1[any] 17(udp) fwd discard, spid=ID
+	and policy fd00:5::2[any] fd00:5::1[any] 17(udp) in ipsec, spid=ID
+	in clear it is dropped: in-policy: IPv6 input: packet violates security policy: src=fd00:5::2 dst=fd00:5::1 proto=17
+out fd00:5::2[2] fd00:5::1[1] 17(udp)
+	no policy matches, net.inet6.ipsec6.def_policy decides
+	leaves in clear
 `},
 	{"in 10.0.0.2 10.0.0.1 esp", `in 10.0.0.2[any] 10.0.0.1[any] 50(esp)
 	is taken out of its protection by the SA of its SPI; policies are asked about what is inside
