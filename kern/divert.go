@@ -66,6 +66,7 @@ func (k *Kernel) divert() error {
 		syncer.Close()
 		return nil
 	})
+	k.loop(k.age())
 	k.loop(k.tick())
 	k.loop(k.followEnds(table))
 	return nil

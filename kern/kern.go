@@ -66,7 +66,7 @@ type Kernel struct {
 
 	keepalive *ipsec.Keepalive
 	natEnds   chan struct{} // wakes followEnds
-	aged      chan struct{} // wakes tick
+	aged      chan struct{} // wakes age
 	sockets   *sockets
 
 	netns  string
@@ -286,7 +286,31 @@ func wake(c chan struct{}) {
 	}
 }
 
-// tick returns a loop that lets SAs age, once a second and when packets have made some old, until Shutdown.
+// age returns a loop that lets SAs age until Shutdown: when the next limit in time is reached, when packets have reached
+// another, and once a second, for what is new.
+func (k *Kernel) age() func() error {
+	quit := make(chan struct{})
+	k.atShutdown(func() error { close(quit); return nil })
+	return func() error {
+		timer := time.NewTimer(0)
+		defer timer.Stop()
+		for {
+			select {
+			case <-timer.C:
+			case <-k.aged:
+			case <-quit:
+				return nil
+			}
+			wait := time.Second
+			if next := k.SADB.Tick(time.Now()); !next.IsZero() {
+				wait = min(wait, time.Until(next))
+			}
+			timer.Reset(wait)
+		}
+	}
+}
+
+// tick returns a loop that does once a second what is to be done, until Shutdown.
 func (k *Kernel) tick() func() error {
 	quit := make(chan struct{})
 	k.atShutdown(func() error { close(quit); return nil })
@@ -296,7 +320,6 @@ func (k *Kernel) tick() func() error {
 		for {
 			select {
 			case now := <-ticker.C:
-				k.SADB.Tick(now)
 				if k.Knobs.Enabled.Load() != 0 {
 					k.keepalive.Tick(now)
 				}
@@ -304,8 +327,6 @@ func (k *Kernel) tick() func() error {
 				for _, p := range k.SPD.Expire(now) {
 					k.Key.ExpirePolicy(p)
 				}
-			case <-k.aged:
-				k.SADB.Tick(time.Now())
 			case <-quit:
 				return nil
 			}

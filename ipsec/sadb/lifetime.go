@@ -8,13 +8,14 @@ import (
 	"kipsec/ipsec/pfkey"
 )
 
-// Tick lets the SAs age up to now, a reading of time.Now; call it about once a second, and after OnAged. Larval SAs that nobody completed
+// Tick lets the SAs age up to now, a reading of time.Now, and says when the next limit in time is reached, as things stand;
+// zero is never. Call it about once a second, after OnAged, and, to be exact, at that time. Larval SAs that nobody completed
 // vanish without a word; of others Config.OnExpire hears.
 //
 // KAME let SAs that had never been used vanish at their soft limit in time, too. IKE daemons wait for the EXPIRE: a peer
 // whose idle SA had gone without it would drop what the other end still sends. So they are dying like others, as in
 // FreeBSD and on Linux.
-func (db *DB) Tick(now time.Time) {
+func (db *DB) Tick(now time.Time) (next time.Time) {
 	db.lock()
 	db.expireLarvalsLocked(now.Add(-db.cfg.LarvalLifetime()))
 	for len(db.deadlines) > 0 && !db.deadlines[0].deadline.After(now) {
@@ -27,6 +28,9 @@ func (db *DB) Tick(now time.Time) {
 	}
 	events := slices.DeleteFunc(db.events, func(e event) bool { return e.what == softExpire && e.sa.header == nil }) // gone meanwhile
 	db.events = nil
+	if len(db.deadlines) > 0 {
+		next = db.deadlines[0].deadline
+	}
 	db.unlock()
 	for _, e := range events {
 		switch e.what {
@@ -36,6 +40,7 @@ func (db *DB) Tick(now time.Time) {
 			db.cfg.OnExpire(e.sa, e.what == hardExpire)
 		}
 	}
+	return next
 }
 
 // report tells the next Tick, or change, of an SA with which the data path has done something.
