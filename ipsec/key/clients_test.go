@@ -358,12 +358,19 @@ func TestStrongSwan(t *testing.T) {
 	for _, satype := range []int{3, 2} {
 		events.ok(7, satype)
 	}
-	for _, b := range d.got {
+	if err := e.Acquire(need, nil); err != nil {
+		t.Fatal(err)
+	}
+	d.ok(7, 0) // the same lists as the others get
+	for _, b := range append(events.got, d.got...) {
 		if len(b) > 4096 {
-			t.Errorf("a message of %d bytes", len(b))
+			t.Errorf("a message of %d bytes, type %d", len(b), b[1])
 		}
 	}
-	d.got = nil
+	if len(events.got) != 2 {
+		t.Errorf("%d events", len(events.got))
+	}
+	d.got, events.got = nil, nil
 	src, dst := racoonAddr(5, "10.0.0.2", 0), racoonAddr(6, "10.0.0.1", 0)
 	spi := d.ok(1, 3, src, dst, ext(16, uint32(0xc0000000), uint32(0xcfffffff), uint32(0))).SA.SPI
 	if spi < 0xc0000000 || spi > 0xcfffffff {
