@@ -116,6 +116,19 @@ step "SIGTERM empties both databases"
 down gwA
 down gwB
 
+step "transport mode: the policies cover IKE's own packets, which pass in clear all the same"
+ike gwB "passive transport" 10.2.0.2 10.1.0.1 10.2.0.2 10.1.0.1
+watch_wire
+ike gwA "active transport" 10.1.0.1 10.2.0.2 10.1.0.1 10.2.0.2
+established gwA
+must at gwA ping -c 3 -i 0.1 -W 2 10.2.0.2
+at gwA "$BIN/setkey" -F
+at gwB "$BIN/setkey" -F
+wait_for 10 at gwA ping -c 1 -W 1 10.2.0.2 || fail "no answer after all keys are lost: $(tail -20 "$work/ike-gwA/log")"
+only "the wire" "IP 10.[12].0.[12] > 10.[12].0.[12]: ESP"
+down gwA
+down gwB
+
 step "IPv6, inside and outside"
 ike gwB passive fd00:2::2 fd00:1::1 fd00:12::/64 fd00:11::/64
 watch_wire

@@ -117,8 +117,8 @@ func Install(rules []Rule) (listener int, err error) {
 	return -1, fmt.Errorf("seccomp: %w", err)
 }
 
-// install asks for the filter without the slower speculation that sandboxes want, and for a listener that is told of a signal only when it kills (Linux 5.19): a call that is being answered is then not
-// begun again. Older kernels do without.
+// install asks for the filter without the slow speculation that sandboxes want, and for a listener that is told of a signal
+// only when it kills (Linux 5.19): a call that is being answered is then not begun again. Older kernels do without.
 func install(filter []unix.SockFilter) (int, error) {
 	const listen = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	fd, err := setFilter(listen|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, filter)
