@@ -7,6 +7,7 @@ kernel_client.py spd                        how many policies there are
 kernel_client.py drop                       open PF_KEY, give the privileges up, and go on
 kernel_client.py full                       open PF_KEY without a free descriptor
 kernel_client.py options                    IP_IPSEC_POLICY, IPV6_IPSEC_POLICY, UDP_ENCAP, right and wrong
+kernel_client.py send ADDRESS               a datagram from a socket that wants ESP, and one from a socket that does not
 kernel_client.py orphan                     whether there are children to wait for
 kernel_client.py plain                      calls that kipsec-run has nothing to do with
 """
@@ -160,6 +161,16 @@ def options():
     said("wild length", lambda: raw(libc.getsockopt, u4.fileno(), 17, UDP_ENCAP, ctypes.create_string_buffer(4), wild))
 
 
+def send(address):
+    wants = struct.pack("=HHHBBII", 4, 18, 2, 2, 0, 0, 0) + struct.pack("=HHBBHII", 16, 50, 1, 2, 0, 0, 0)
+    family, level, opt = (socket.AF_INET6, 41, IPV6_POLICY) if ":" in address else (socket.AF_INET, 0, IP_POLICY)
+    for port, value in ((1001, wants), (1002, None)):
+        s = socket.socket(family, socket.SOCK_DGRAM)
+        if value:
+            s.setsockopt(level, opt, value)
+        s.sendto(b"x", (address, port))
+
+
 def raw(f, *args):
     ctypes.set_errno(0)
     if f(*args) != 0:
@@ -193,5 +204,5 @@ def plain():
 
 command, args = sys.argv[1], sys.argv[2:]
 commands = {"socket": open_socket, "peek": peek, "poll": poll, "spd": spd, "drop": drop, "full": full,
-            "options": options, "orphan": orphan, "plain": plain}
+            "options": options, "send": send, "orphan": orphan, "plain": plain}
 said(command, lambda: commands[command](*args))

@@ -181,6 +181,17 @@ wild policy EFAULT
 wild length EFAULT
 options ok" options
 
+step "the policy of a socket takes effect"
+transport_keys 10.1.0.1 10.1.0.2 | setkey left
+transport_keys fd00:1::1 fd00:1::2 | setkey left
+for address in 10.1.0.2 fd00:1::2; do
+	sniff right to-left wire "esp or udp"
+	ask "send ok" send $address
+	sniffed wire
+	equal "packets to $address" "$(sed -n 's/.*> [0-9a-f.:]*[.:]\(100[12]\): UDP.*/\1/p; s/.* ESP(spi=\([^,]*\).*/\1/p' "$work/wire" | tr '\n' ' ')" \
+		"0x00001001 1002 "
+done
+
 step "static programs, in a chroot with nothing else, of other processors, with many callers"
 (cd "$here/.." && CGO_ENABLED=0 go build -o "$work/probe" ./tests/probe) || skip "no go to build the probe with"
 mkdir "$work/root"
