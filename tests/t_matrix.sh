@@ -113,11 +113,11 @@ at left /usr/bin/python3 "$work/cells.py" "$work/cells" >"$work/bad" 2>&1 || fai
 sniffed wire
 equal "clear packets on the wire" "$(head -3 "$work/wire")" ""
 
-# A cell's packets went through the cell's SAs: a ping and a datagram each way.
+# A cell's packets went through the cell's SAs: a ping and a datagram each way. A tunnel gets a large IPv6 datagram in pieces.
 proven=$(grep -vc ^ipcomp "$work/cells")
 for h in left right; do
 	at $h "$BIN/setkey" -D >"$work/sad"
 	equal "SAs of $h" "$(grep -c 'allocated:' "$work/sad")" $((2 * cells))
-	equal "SAs of $h that took two packets" "$(grep -c 'allocated: 2' "$work/sad")" $((2 * proven))
+	equal "SAs of $h that took two packets" "$(awk '/allocated:/ && $2 >= 2 { n++ } END { print n }' "$work/sad")" $((2 * proven))
 done
 contains "-D" "$work/sad" "replay=512 flags=0x00000440 state=mature"
