@@ -16,6 +16,7 @@ func FuzzHandle(f *testing.F) {
 		with(plain(pfkey.SPDGet, 0), func(m *pfkey.Message) { m.Policy = &pfkey.Policy{ID: 8} }),
 		plain(pfkey.Register, pfkey.SATypeESP), plain(pfkey.Flush, 0), plain(pfkey.SPDFlush, 0), plain(pfkey.Dump, 0),
 		plain(pfkey.SPDDump, 0), plain(pfkey.Promisc, 1), with(plain(pfkey.Promisc, 0), func(m *pfkey.Message) { m.Payload = plain(pfkey.Flush, 0).AppendTo(nil) }),
+		setIdxMsg(pfkey.DirIn), migrateMsg("10.9.0.2"), tunnelPolicy(), tunnelSA(2000), with(plain(pfkey.Dump, 0), func(m *pfkey.Message) { m.Filter = &pfkey.Filter{} }),
 		with(saMsg(pfkey.Acquire, 0), func(m *pfkey.Message) { m.Proposal = &pfkey.Proposal{} }),
 	} {
 		f.Add(m.AppendTo(nil))
