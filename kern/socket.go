@@ -167,7 +167,10 @@ func (s *sockets) SetSocketPolicy(fd int, level *sockopt.Level, policy []byte, p
 // applyLocked marks a socket with what it wants.
 func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.SocketPolicy) error {
 	if want.In == nil && want.Out == nil {
-		return target.SetMark(nft.SocketMark(mark, 0, false, false))
+		if err := target.SetMark(nft.SocketMark(mark, 0, false, false)); err != nil {
+			return err
+		}
+		return s.alive.Set(target, 0)
 	}
 	p, err := s.policy.Put(want)
 	if errors.Is(err, spd.ErrFull) {
@@ -182,7 +185,7 @@ func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.Sock
 	if err != nil {
 		return err
 	}
-	if err := s.alive.Add(target, p.Index()); err != nil {
+	if err := s.alive.Set(target, p.Index()); err != nil {
 		return err
 	}
 	if p.In != nil {
@@ -190,7 +193,10 @@ func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.Sock
 			return err
 		}
 	}
-	return target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In)))
+	if err := target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In))); err != nil {
+		return errors.Join(err, s.alive.Set(target, nft.SocketNumber(mark)))
+	}
+	return nil
 }
 
 // bypasses says whether the packets of a direction are nobody's business. Without privilege the SPD is asked first.

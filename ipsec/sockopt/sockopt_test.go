@@ -178,6 +178,9 @@ func TestErrors(t *testing.T) {
 func TestDescriptors(t *testing.T) {
 	_, path := serve(t)
 	c, fd := client(t, path), newSocket(t)
+	if err := c.Set(fd, "in entrust"); err != nil { // the server has accepted
+		t.Fatal(err)
+	}
 	before := openFiles(t)
 	for _, n := range []int{0, 2, 200, 1} {
 		fds := make([]int, n)

@@ -31,9 +31,9 @@ var native, big = binary.NativeEndian, binary.BigEndian
 // Conn asks. It may be used by several goroutines.
 type Conn struct {
 	mu  sync.Mutex
-	fd  int
+	fd  int // guarded by mu, as all below; -1 when closed
 	seq uint32
-	out []byte // guarded by mu, as in
+	out []byte
 	in  []byte
 }
 
@@ -61,7 +61,13 @@ func Open() (*Conn, error) {
 }
 
 // Close ends the connection.
-func (c *Conn) Close() error { return unix.Close(c.fd) }
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fd := c.fd
+	c.fd = -1
+	return unix.Close(fd)
+}
 
 // Mark returns the mark of the socket that would get a packet of TCP or UDP from remote to local that came in through an
 // interface. A connection that is not accepted yet has the mark that it will have. found is false when there is no socket, or

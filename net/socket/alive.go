@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +15,9 @@ import (
 // What does that is an epoll instance that nobody waits for: it holds no reference to what is added to it, the kernel takes an
 // entry away when its file is closed for good, and /proc lists what is left.
 type Alive struct {
-	epoll int
+	mu      sync.Mutex
+	epoll   int
+	numbers map[uint64]uint16 // guarded by mu; by inode
 }
 
 // NewAlive remembers nothing yet.
@@ -23,44 +26,73 @@ func NewAlive() (*Alive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make an epoll instance: %w", err)
 	}
-	return &Alive{epoll: fd}, nil
+	return &Alive{epoll: fd, numbers: make(map[uint64]uint16)}, nil
 }
 
-// Add remembers the socket. One that is added again may be listed with both numbers.
-func (a *Alive) Add(s *Socket, number uint16) error {
-	event := &unix.EpollEvent{Fd: int32(number)} // the user's data: a number will do
-	err := unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, s.FD, event)
-	if err == unix.EEXIST { // the same file came under the same descriptor again
-		err = unix.EpollCtl(a.epoll, unix.EPOLL_CTL_MOD, s.FD, event)
+// Set remembers the socket with a number, in the place of another one. 0 is none.
+func (a *Alive) Set(s *Socket, number uint16) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if number == 0 {
+		delete(a.numbers, s.inode)
+		return nil
 	}
-	if err != nil {
+	err := unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, s.FD, &unix.EpollEvent{})
+	if err != nil && err != unix.EEXIST { // the same file may come under the same descriptor again
 		return fmt.Errorf("cannot remember a socket: %w", err)
 	}
+	a.numbers[s.inode] = number
 	return nil
 }
 
 // Numbers calls f with the number of each socket that is still open.
 func (a *Alive) Numbers(f func(number uint16)) error {
-	file, err := os.Open(fmt.Sprintf("/proc/self/fdinfo/%d", a.epoll))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	open, err := a.inodesLocked()
 	if err != nil {
 		return err
 	}
+	for inode, number := range a.numbers {
+		if open[inode] {
+			f(number)
+		} else {
+			delete(a.numbers, inode)
+		}
+	}
+	return nil
+}
+
+// inodesLocked returns the inodes of the sockets that are open.
+func (a *Alive) inodesLocked() (map[uint64]bool, error) {
+	file, err := os.Open(fmt.Sprintf("/proc/self/fdinfo/%d", a.epoll))
+	if err != nil {
+		return nil, err
+	}
 	defer file.Close()
+	open := make(map[uint64]bool)
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		// tfd:        7 events:       19 data:                5  pos:0 ino:4a3 sdev:9
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 6 || fields[0] != "tfd:" || fields[4] != "data:" {
+		if !strings.HasPrefix(lines.Text(), "tfd:") {
 			continue
 		}
-		data, err := strconv.ParseUint(fields[5], 16, 64)
+		_, rest, _ := strings.Cut(lines.Text(), " ino:")
+		hex, _, _ := strings.Cut(rest, " ")
+		inode, err := strconv.ParseUint(hex, 16, 64)
 		if err != nil {
-			return fmt.Errorf("%s: %w", file.Name(), err)
+			return nil, fmt.Errorf("%s: %w", file.Name(), err)
 		}
-		f(uint16(data))
+		open[inode] = true
 	}
-	return lines.Err()
+	return open, lines.Err()
 }
 
 // Close forgets all.
-func (a *Alive) Close() error { return unix.Close(a.epoll) }
+func (a *Alive) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fd := a.epoll
+	a.epoll = -1
+	return unix.Close(fd)
+}

@@ -19,6 +19,8 @@ type Socket struct {
 	Protocol int  // unix.IPPROTO_TCP and so on
 	// Creator is the user who made the socket, as our user namespace sees it.
 	Creator uint32
+
+	inode uint64
 }
 
 // Of looks at a descriptor. Errors are ENOTSOCK, or EOPNOTSUPP for a socket of another family, as setsockopt has them.
@@ -41,7 +43,7 @@ func Of(fd int) (*Socket, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	s.Creator = st.Uid
+	s.Creator, s.inode = st.Uid, st.Ino
 	return s, nil
 }
 

@@ -112,7 +112,7 @@ func TestAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range []uint16{9, uint16(i + 1)} { // it may come again
-			if err := alive.Add(of(t, got), n); err != nil {
+			if err := alive.Set(of(t, got), n); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -120,6 +120,15 @@ func TestAlive(t *testing.T) {
 	}
 	if got := numbers(); !slices.Equal(got, []uint16{1, 2, 3}) {
 		t.Errorf("%v", got)
+	}
+	if err := alive.Set(of(t, owned[2]), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := numbers(); !slices.Equal(got, []uint16{1, 2}) {
+		t.Errorf("after one was taken away: %v", got)
+	}
+	if err := alive.Set(of(t, owned[2]), 3); err != nil {
+		t.Fatal(err)
 	}
 	unix.Close(owned[1])
 	if got := numbers(); !slices.Equal(got, []uint16{1, 3}) {
