@@ -128,14 +128,16 @@ func TestTextAndBlob(t *testing.T) {
 	if err := c.SetPolicy(fd, IPv4, blob(t, out), Self); err != nil {
 		t.Fatal(err)
 	}
-	if k.inode != st.Ino {
-		t.Errorf("the kernel got inode %d, want %d", k.inode, st.Ino)
-	}
 	if got, err := c.Get(fd, "out"); err != nil || got != out {
 		t.Errorf("%q %v", got, err)
 	}
 	if got, err := c.Policy(fd, IPv6, blob(t, in)[:16], Self); err != nil || string(got) != string(blob(t, in)) {
 		t.Errorf("%x %v", got, err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.inode != st.Ino {
+		t.Errorf("the kernel got inode %d, want %d", k.inode, st.Ino)
 	}
 	if want := "[set level=any privileged=true set level=0 privileged=true get level=any privileged=false get level=41 privileged=false]"; fmt.Sprint(k.calls) != want {
 		t.Errorf("called %s\nwant %s", k.calls, want)
