@@ -13,15 +13,10 @@
 package ask
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/net/peer"
@@ -55,84 +50,38 @@ type Config struct {
 }
 
 // Server answers.
-type Server struct {
-	cfg      Config
-	listener *net.UnixListener
-	wg       sync.WaitGroup
-
-	mu     sync.Mutex
-	conns  map[*net.UnixConn]struct{} // guarded by mu
-	closed bool                       // guarded by mu
-}
+type Server struct{ server *peer.Server }
 
 // Listen makes the socket and starts to serve.
 func Listen(cfg Config) (*Server, error) {
-	// The mode of the descriptor becomes that of the file, so there is no moment with a wider one.
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		if cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	l, err := lc.Listen(context.Background(), "unixpacket", cfg.Path)
+	server, err := peer.Listen(peer.Config{Path: cfg.Path, Mode: 0o600, Admit: cfg.admit})
 	if err != nil {
 		return nil, fmt.Errorf("ask: %w", err)
 	}
-	s := &Server{cfg: cfg, listener: l.(*net.UnixListener), conns: make(map[*net.UnixConn]struct{})}
-	s.wg.Go(s.accept)
-	return s, nil
+	return &Server{server}, nil
 }
 
 // Close stops listening, removes the socket, hangs up on everybody and waits until they are gone.
-func (s *Server) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	for c := range s.conns {
-		c.Close()
-	}
-	s.mu.Unlock()
-	err := s.listener.Close()
-	s.wg.Wait()
-	return err
+func (s *Server) Close() error { return s.server.Close() }
+
+// conn is a client.
+type conn struct {
+	*net.UnixConn
+	cfg *Config
 }
 
-func (s *Server) accept() {
-	for {
-		c, err := s.listener.AcceptUnix()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			time.Sleep(100 * time.Millisecond) // out of descriptors or memory: nothing helps but time
-		case !s.admit(c):
-			c.Close()
-		}
+func (cfg *Config) admit(c peer.Client) (peer.Conn, error) {
+	switch {
+	case c.Refusal != nil:
+		return nil, c.Refusal
+	case c.All >= maxConns:
+		return nil, errors.New("no more connections")
 	}
+	return &conn{c.Conn, cfg}, nil
 }
 
-// admit begins to serve a client that may ask, if there are not too many.
-func (s *Server) admit(c *net.UnixConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil || peer.Privileged(raw) != nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= maxConns {
-		return false
-	}
-	s.conns[c] = struct{}{}
-	s.wg.Go(func() {
-		s.serve(c)
-		c.Close()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	})
-	return true
-}
-
-func (s *Server) serve(c *net.UnixConn) {
+// Serve implements peer.Conn.
+func (c *conn) Serve() {
 	b := make([]byte, maxRequest+1)
 	for {
 		n, err := c.Read(b)
@@ -141,15 +90,15 @@ func (s *Server) serve(c *net.UnixConn) {
 		}
 		switch request := b[:n]; {
 		case n > maxRequest:
-			err = answer(c, "", errors.New("the request is too long"))
+			err = c.answer("", errors.New("the request is too long"))
 		case request[0] == opExplain && n >= 2:
-			text, why := s.cfg.Explain(pfkey.Dir(request[1]), request[2:])
-			err = answer(c, text, why)
+			text, why := c.cfg.Explain(pfkey.Dir(request[1]), request[2:])
+			err = c.answer(text, why)
 		case request[0] == opDrops:
-			s.drops(c)
+			c.drops()
 			return
 		default:
-			err = answer(c, "", errors.New("no such request"))
+			err = c.answer("", errors.New("no such request"))
 		}
 		if err != nil {
 			return
@@ -158,7 +107,7 @@ func (s *Server) serve(c *net.UnixConn) {
 }
 
 // drops sends texts until the client hangs up or says anything.
-func (s *Server) drops(c *net.UnixConn) {
+func (c *conn) drops() {
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -166,13 +115,13 @@ func (s *Server) drops(c *net.UnixConn) {
 		_, _ = c.Read(b[:]) // whatever it is, it is the end
 		close(done)
 	}()
-	s.cfg.Drops(done, func(text string) error { return answer(c, text, nil) })
+	c.cfg.Drops(done, func(text string) error { return c.answer(text, nil) })
 	c.Close()
 	<-gone
 }
 
 // answer sends a text or an error. A client that does not read is waited for.
-func answer(c *net.UnixConn, text string, err error) error {
+func (c *conn) answer(text string, err error) error {
 	b := append([]byte{isText}, text...)
 	if err != nil {
 		b = append([]byte{isError}, err.Error()...)

@@ -47,18 +47,19 @@ func newConn(uc *net.UnixConn, raw syscall.RawConn, cfg Config) *conn {
 	return c
 }
 
-// close hangs up. The reader and the writer notice.
-func (c *conn) close() {
+// Close implements peer.Conn: it hangs up. The reader and the writer notice.
+func (c *conn) Close() (err error) {
 	c.once.Do(func() {
 		close(c.done)
-		c.uc.Close()
+		err = c.uc.Close()
 	})
+	return err
 }
 
-// serve reads and carries out requests until the client is gone.
-func (c *conn) serve() {
+// Serve implements peer.Conn: it reads and carries out requests until the client is gone.
+func (c *conn) Serve() {
 	defer c.socket.Close()
-	defer c.close()
+	defer c.Close()
 	for {
 		request, ok := c.peek()
 		if !ok {

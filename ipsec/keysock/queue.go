@@ -49,7 +49,7 @@ func (c *conn) SendWait(b []byte) error {
 	case unix.EAGAIN:
 		return c.stalled()
 	}
-	c.close()
+	c.Close()
 	return errGone
 }
 
@@ -69,7 +69,7 @@ func (c *conn) sendLocked(b []byte) bool {
 			return true
 		case unix.EAGAIN:
 		default:
-			c.close()
+			c.Close()
 			return false
 		}
 	}
@@ -141,7 +141,7 @@ func (c *conn) drain() {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			continue // SendWait's deadline, not ours
 		case err != nil:
-			c.close()
+			c.Close()
 			continue
 		}
 		c.mu.Lock()

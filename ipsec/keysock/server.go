@@ -16,12 +16,10 @@
 package keysock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -52,15 +50,7 @@ type Config struct {
 }
 
 // Server accepts PF_KEY clients.
-type Server struct {
-	cfg      Config
-	listener *net.UnixListener
-	wg       sync.WaitGroup
-
-	mu     sync.Mutex
-	conns  map[*conn]struct{} // guarded by mu
-	closed bool               // guarded by mu
-}
+type Server struct{ server *peer.Server }
 
 // Listen makes the socket and starts to serve. A socket file that nobody answers on any more is replaced.
 func Listen(cfg Config) (*Server, error) {
@@ -76,20 +66,17 @@ func Listen(cfg Config) (*Server, error) {
 	if err := removeStale(cfg.Path); err != nil {
 		return nil, err
 	}
-	// The mode of the descriptor becomes that of the file, so there is no moment with a wider one.
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		if cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	l, err := lc.Listen(context.Background(), "unixpacket", cfg.Path)
+	server, err := peer.Listen(peer.Config{
+		Path: cfg.Path, Mode: 0o600, Admit: cfg.admit,
+		Failed: func(err error) {
+			cfg.Engine.Stats.SocketError()
+			cfg.Log("PF_KEY socket: %v", err)
+		},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("keysock: %w", err)
 	}
-	s := &Server{cfg: cfg, listener: l.(*net.UnixListener), conns: make(map[*conn]struct{})}
-	s.wg.Go(s.accept)
-	return s, nil
+	return &Server{server}, nil
 }
 
 // removeStale removes a socket that a dead server left behind, and nothing else.
@@ -110,65 +97,18 @@ func removeStale(path string) error {
 }
 
 // Close stops listening, removes the socket, hangs up on every client and waits until they are forgotten.
-func (s *Server) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	for c := range s.conns {
-		c.close()
-	}
-	s.mu.Unlock()
-	err := s.listener.Close()
-	s.wg.Wait()
-	return err
-}
+func (s *Server) Close() error { return s.server.Close() }
 
-func (s *Server) accept() {
-	for {
-		uc, err := s.listener.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			s.cfg.Engine.Stats.SocketError()
-			s.cfg.Log("PF_KEY socket: %v", err)
-			time.Sleep(100 * time.Millisecond) // out of descriptors or memory: nothing helps but time
-			continue
-		}
-		if err := s.admit(uc); err != nil {
-			s.cfg.Engine.Stats.SocketError()
-			s.cfg.Log("PF_KEY client refused: %v", err)
-			uc.Close()
-		}
-	}
-}
-
-// admit checks a client and starts to serve it.
-func (s *Server) admit(uc *net.UnixConn) error {
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if err := peer.Privileged(raw); err != nil {
-		return err
-	}
-	setBuffers(raw)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// admit checks a client.
+func (cfg *Config) admit(c peer.Client) (peer.Conn, error) {
 	switch {
-	case s.closed:
-		return net.ErrClosed
-	case len(s.conns) >= s.cfg.MaxConns:
-		return fmt.Errorf("there are %d already", len(s.conns))
+	case c.Refusal != nil:
+		return nil, fmt.Errorf("client refused: %w", c.Refusal)
+	case c.All >= cfg.MaxConns:
+		return nil, fmt.Errorf("client refused: there are %d already", c.All)
 	}
-	c := newConn(uc, raw, s.cfg)
-	s.conns[c] = struct{}{}
-	s.wg.Go(func() {
-		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	})
-	return nil
+	setBuffers(c.Raw)
+	return newConn(c.Conn, c.Raw, *cfg), nil
 }
 
 // setBuffers asks for large buffers.

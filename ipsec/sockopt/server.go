@@ -1,13 +1,9 @@
 package sockopt
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,110 +34,44 @@ const (
 
 // Server answers clients.
 type Server struct {
-	kernel   Kernel
-	listener *net.UnixListener
-	wg       sync.WaitGroup
-
-	mu     sync.Mutex
-	conns  map[*net.UnixConn]uint32 // guarded by mu; whose they are
-	closed bool                     // guarded by mu
+	kernel Kernel
+	server *peer.Server
 }
 
 // Listen makes the control socket, which is for everybody, and starts to serve. A file that is there already is an error.
 func Listen(path string, k Kernel) (*Server, error) {
-	// The mode of the descriptor becomes that of the file, less the umask: the second change makes it what it is to be.
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		if cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o666) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	l, err := lc.Listen(context.Background(), "unixpacket", path)
+	s := &Server{kernel: k}
+	var err error
+	s.server, err = peer.Listen(peer.Config{Path: path, Mode: 0o666, Admit: s.admit, Patience: time.Second})
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		l.Close()
-		return nil, err
-	}
-	s := &Server{kernel: k, listener: l.(*net.UnixListener), conns: make(map[*net.UnixConn]uint32)}
-	s.wg.Go(s.accept)
 	return s, nil
 }
 
 // Close stops listening, removes the socket, hangs up on every client and waits a second until they are forgotten: a client
 // can give away a file that takes its time to be closed.
-func (s *Server) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	for c := range s.conns {
-		c.Close()
-	}
-	s.mu.Unlock()
-	err := s.listener.Close()
-	done := make(chan struct{})
-	go func() { s.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(time.Second):
-	}
-	return err
+func (s *Server) Close() error { return s.server.Close() }
+
+// conn is a client.
+type conn struct {
+	*net.UnixConn
+	server     *Server
+	privileged bool
 }
 
-func (s *Server) accept() {
-	for {
-		c, err := s.listener.AcceptUnix()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			time.Sleep(100 * time.Millisecond) // out of descriptors or memory: nothing helps but time
-		default:
-			if err := s.admit(c); err != nil {
-				c.Close()
-			}
-		}
+func (s *Server) admit(c peer.Client) (peer.Conn, error) {
+	if c.All >= MaxConns || c.Refusal != nil && c.Same >= MaxConnsOfUser {
+		return nil, errors.New("no more connections")
 	}
+	return &conn{c.Conn, s, c.Refusal == nil}, nil
 }
 
-// admit starts to serve a client.
-func (s *Server) admit(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	cred, err := peer.Credentials(raw)
-	if err != nil {
-		return err
-	}
-	privileged := peer.Privileged(raw) == nil
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	same := 0
-	for _, uid := range s.conns {
-		if uid == cred.Uid {
-			same++
-		}
-	}
-	if s.closed || len(s.conns) >= MaxConns || !privileged && same >= MaxConnsOfUser {
-		return errors.New("no more connections")
-	}
-	s.conns[c] = cred.Uid
-	s.wg.Go(func() {
-		s.serve(c, privileged)
-		c.Close()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	})
-	return nil
-}
-
-// serve answers until the client is gone.
-func (s *Server) serve(c *net.UnixConn, privileged bool) {
+// Serve implements peer.Conn.
+func (c *conn) Serve() {
 	b, oob := make([]byte, maxPacket+1), make([]byte, unix.CmsgSpace(4*maxFDs))
 	for {
-		if !privileged {
+		if !c.privileged {
 			if c.SetDeadline(time.Now().Add(idle)) != nil {
 				return
 			}
@@ -153,7 +83,7 @@ func (s *Server) serve(c *net.UnixConn, privileged bool) {
 		fds, err := descriptors(oob[:oobn])
 		var payload []byte
 		if err == nil {
-			payload, err = s.handle(fds, b[:n], privileged)
+			payload, err = c.server.handle(fds, b[:n], c.privileged)
 		}
 		for _, fd := range fds {
 			unix.Close(fd)

@@ -1,7 +1,7 @@
-// Package peer tells who is at the other end of a Unix socket: whether it may do what takes privilege in a kernel.
+// Package peer serves Unix sockets and tells who is at the other end: whether it may do what takes privilege in a kernel.
 //
-// Package keysock asks who may speak PF_KEY, package sockopt who may free a socket of all policies. The package refuses
-// nobody itself.
+// Package keysock asks who may speak PF_KEY, package sockopt who may free a socket of all policies, package ask who may hear
+// what is dropped. The package refuses nobody itself, and knows nothing of what is said.
 package peer
 
 import (
