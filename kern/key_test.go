@@ -249,7 +249,7 @@ func TestPreferredOldSA(t *testing.T) {
 	}
 }
 
-// TestDumps: the two documents are PF_KEY messages that count down, and the keys are for root.
+// TestDumps: the two documents are PF_KEY messages that count down, for root.
 func TestDumps(t *testing.T) {
 	c := newKeyClient(t)
 	for _, name := range []string{"net.key.dumpsa", "net.key.dumpsp"} {
@@ -265,7 +265,7 @@ func TestDumps(t *testing.T) {
 		mode fs.FileMode
 		typ  pfkey.Type
 		n    int
-	}{"net.key.dumpsa": {0o400, pfkey.Dump, 3}, "net.key.dumpsp": {0o444, pfkey.SPDDump, 1}} {
+	}{"net.key.dumpsa": {0o400, pfkey.Dump, 3}, "net.key.dumpsp": {0o400, pfkey.SPDDump, 1}} {
 		node := c.Tree.Lookup(name)
 		if node.Mode() != want.mode || node.Set("1") == nil {
 			t.Errorf("%s has mode %v", name, node.Mode())

@@ -121,10 +121,11 @@ func (s *Set) AddTo(t *sysctl.Tree) error {
 }
 
 // Dumps makes the read-only documents of net.key (KAME's ids 13 and 14): all SAs and all policies as PF_KEY messages, one behind
-// the other, as SADB_DUMP and SADB_X_SPDDUMP would answer. Keys are for root alone.
+// the other, as SADB_DUMP and SADB_X_SPDDUMP would answer. They are for root alone, as PF_KEY is: the one has keys, and both
+// may be long.
 func Dumps(sas, policies func() string) []sysctl.Node {
 	return []sysctl.Node{
 		sysctl.NewFunc("net.key.dumpsa", "All SAs with their keys, as PF_KEY messages", sas).Binary().RootOnly(),
-		sysctl.NewFunc("net.key.dumpsp", "All policies, as PF_KEY messages", policies).Binary(),
+		sysctl.NewFunc("net.key.dumpsp", "All policies, as PF_KEY messages", policies).Binary().RootOnly(),
 	}
 }
