@@ -135,6 +135,18 @@ func (s *sockets) SetSocketPolicy(fd int, level *sockopt.Level, policy []byte, p
 	if err != nil {
 		return err
 	}
+	if err := s.set(target, policy, privileged); err != nil {
+		version := 4
+		if target.V6 {
+			version = 6
+		}
+		s.kernel.Log.Printf(syslog.LOG_ERR, "ipsec%d_set_policy: %v", version, err)
+		return err
+	}
+	return nil
+}
+
+func (s *sockets) set(target *socket.Socket, policy []byte, privileged bool) error {
 	dir, rule, err := s.kernel.Key.SocketRule(policy, target.V6, privileged)
 	if err != nil {
 		return err
@@ -145,11 +157,12 @@ func (s *sockets) SetSocketPolicy(fd int, level *sockopt.Level, policy []byte, p
 	if err != nil {
 		return err
 	}
-	want := spd.SocketPolicy{Privileged: privileged || target.Creator == 0}
-	if old := s.marked(mark); old != nil {
-		want.Privileged = want.Privileged || old.Privileged
-		want.In, want.Out = old.In, old.Out
+	var old spd.SocketPolicy
+	if p := s.marked(mark); p != nil {
+		old = spd.SocketPolicy{Privileged: p.Privileged, In: p.In, Out: p.Out}
 	}
+	want := old
+	want.Privileged = old.Privileged || privileged || target.Creator == 0
 	if dir == pfkey.DirIn {
 		want.In = rule
 	} else {
@@ -161,7 +174,10 @@ func (s *sockets) SetSocketPolicy(fd int, level *sockopt.Level, policy []byte, p
 	if err := s.filter(target, &want); err != nil {
 		return err
 	}
-	return s.applyLocked(target, mark, &want)
+	if err := s.applyLocked(target, mark, &want); err != nil {
+		return errors.Join(err, s.filter(target, &old))
+	}
+	return nil
 }
 
 // applyLocked marks a socket with what it wants.

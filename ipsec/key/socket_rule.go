@@ -81,7 +81,7 @@ func SocketDir(b []byte) (pfkey.Dir, error) {
 	}
 	dir := pfkey.Dir(b[6])
 	if dir != pfkey.DirIn && dir != pfkey.DirOut {
-		return 0, fmt.Errorf("ipsec4_set_policy: invalid direction=%d: %w", dir, syscall.EINVAL)
+		return 0, fmt.Errorf("invalid direction=%d: %w", dir, syscall.EINVAL)
 	}
 	return dir, nil
 }

@@ -116,7 +116,7 @@ var reasons = [numReasons]struct {
 
 	OutMalformed:     {"out-malformed", OutInval, syslog.LOG_ERR, "$ip output: malformed packet (len=$len)"},
 	OutDiscard:       {"out-discard", OutPolVio, syslog.LOG_WARNING, "$ip output: policy is discard: $flow"},
-	OutSocketBypass:  {"out-socket-bypass", OutInval, syslog.LOG_ERR, "$ip output: socket bypasses policies without privilege: $flow"},
+	OutSocketBypass:  {"out-socket-bypass", OutInval, syslog.LOG_ERR, "ipsec$v_getpolicybysock: Invalid policy for PCB 4: $flow"},
 	OutSocketUnknown: {"out-socket-unknown", OutInval, syslog.LOG_ERR, "$ip output: security policy of the socket is not known any more: $flow"},
 	OutDefault:       {"out-default", OutPolVio, syslog.LOG_WARNING, "$ip output: no policy and def_policy is discard: $flow"},
 	OutIncomplete:    {"out-incomplete", OutNoSA, syslog.LOG_WARNING, "$ip output: policy does not say yet what protects: $flow"},
