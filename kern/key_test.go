@@ -193,6 +193,25 @@ func TestBlockedAcquires(t *testing.T) {
 	}
 }
 
+// TestPolicyByQuestion: a packet meets a policy that leaves open what protects, a daemon is asked and answers, and the next packet
+// asks for keys.
+func TestPolicyByQuestion(t *testing.T) {
+	c := newKeyClient(t)
+	open := c.ask(&pfkey.Message{Type: pfkey.SPDSetIdx, Src: end("10.1.0.1"), Dst: end("10.1.0.2"), Policy: &pfkey.Policy{Type: pfkey.PolicyIPsec, Dir: pfkey.DirOut}})
+	asked := c.packet()
+	if len(asked) != 1 || asked[0].Type != pfkey.SPDAcquire || asked[0].Policy.ID != open.Policy.ID || asked[0].Dst.Addr != end("10.1.0.2").Addr {
+		t.Fatalf("%+v", asked)
+	}
+	c.require(wire.ProtoESP)
+	asked = c.packet()
+	if len(asked) != 1 || asked[0].Type != pfkey.Acquire || asked[0].Policy.ID != open.Policy.ID {
+		t.Errorf("%+v", asked)
+	}
+	if n := c.Engine.V4.Get(stats.OutNoSA); n != 2 {
+		t.Errorf("out_nosa is %d", n)
+	}
+}
+
 func TestProposedKeys(t *testing.T) {
 	for _, row := range []struct {
 		proto       uint8
