@@ -28,7 +28,7 @@ contains "explain" "$work/explained" "spi=4098(0x00001002)"
 
 step "the wire shows the same"
 sniff right to-left wire "src 10.1.0.1 and (esp or ah)"
-at left sh -c 'echo x | timeout 0.3 nc -u 10.1.0.2 9' || :
+at left sh -c 'echo x | nc -u -q 0 -w 1 10.1.0.2 9' || :
 pings 10.1.0.2 || :
 sniffed wire
 equal "packets of both kinds" "$(grep -c 'AH(spi=0x00001003.*ESP(spi=0x00001001' "$work/wire") $(grep -c '10.1.0.2: ESP(spi=0x00001001' "$work/wire")" "1 1"

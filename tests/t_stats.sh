@@ -63,9 +63,11 @@ sniffed wire
 equal "clear packets" "$(grep -c ICMP "$work/wire")" 6
 lacks "the wire" "$work/wire" ESP
 behind receiver right nc -u -l -W 1 10.1.0.2 4500 >"$work/udp"
-sleep 0.2
-echo "an SPI and more" | at left timeout 0.3 nc -u 10.1.0.2 4500 || :
-wait_for 3 grep -q "an SPI" "$work/udp" || fail "ESP in UDP does not reach UDP"
+arrives() {
+	echo "an SPI and more" | at left nc -u -q 0 -w 1 10.1.0.2 4500 || :
+	grep -q "an SPI" "$work/udp"
+}
+wait_for 1 arrives || fail "ESP in UDP does not reach UDP"
 stats left
 grep -v sent "$work/stats" >"$work/after"
 cmp "$work/before" "$work/after" || fail "counters moved: $(diff "$work/before" "$work/after")"
@@ -88,3 +90,14 @@ sniff right to-left wire "host 10.1.0.1"
 must pings 10.1.0.2
 sniffed wire
 equal "ESP packets" "$(grep -c ESP "$work/wire")" 6
+
+step "off from the start: nothing is closed, after kill -9 neither"
+stop left
+stop right
+printf 'net.inet.ipsec.enabled = 0\nnet.inet.ipsec.def_policy = 0\n' >"$work/off"
+daemon left -sysctl "$work/off"
+must pings 10.1.0.2
+equal "enabled" "$(cat "$(sys left)/net/inet6/ipsec6/enabled")" 0
+kill -9 "$(pid left)"
+gone "$(pid left)" || :
+must pings 10.1.0.2
