@@ -58,6 +58,11 @@ func (e *Engine) decide(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Re
 		return nil, Pass, stats.OK
 	}
 	policy := e.lookup(pfkey.DirOut, p)
+	if policy == nil || policy.Type == pfkey.PolicyNone {
+		if q := e.policyOfQuoted(p, b); q != nil {
+			policy = q
+		}
+	}
 	switch {
 	case policy == nil && e.defaultDiscards(p.Version):
 		return nil, Drop, stats.OutDefault
@@ -65,6 +70,25 @@ func (e *Engine) decide(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Re
 		return nil, Pass, stats.OK
 	}
 	return e.decideBy(policy, p)
+}
+
+// policyOfQuoted is about ICMP errors, which quote the packet that they are about. If answers to that are to be protected, so is
+// what is quoted of it, whoever reports it (RFC 4301 §6.2; KAME sends no errors about what came protected). nil for others.
+func (e *Engine) policyOfQuoted(p *wire.Packet, b []byte) *spd.Policy {
+	q, ok := wire.Quoted(p, b)
+	if !ok {
+		return nil
+	}
+	f := &q.Flow
+	f.Src, f.Dst, f.SrcPort, f.DstPort = f.Dst, f.Src, f.DstPort, f.SrcPort
+	if f.Proto == wire.ProtoICMP || f.Proto == wire.ProtoICMPv6 {
+		f.HasPorts = false // what type answers it is not known
+	}
+	policy := e.SPD.Overlaps(pfkey.DirOut, f)
+	if policy == nil || policy.Type != pfkey.PolicyIPsec {
+		return nil
+	}
+	return policy
 }
 
 // decideBy asks one policy.

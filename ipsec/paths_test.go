@@ -564,3 +564,51 @@ func TestKeysOfAnotherPeer(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsAboutProtectedPackets: an ICMP error quotes what it is about, so it is protected as an answer to that would be, also
+// where no policy is for ICMP, and also from a gateway that forwarded the packet.
+func TestErrorsAboutProtectedPackets(t *testing.T) {
+	for _, f := range families {
+		for _, test := range []struct {
+			name     string
+			src      string // of the error
+			about    *mbuf.Buf
+			protocol uint8 // of the policy
+			icmp     bool  // there is a policy none for ICMP before it
+			want     Action
+		}{
+			{"a closed port", f.me, udp(f.peer, f.me, 8), wire.ProtoUDP, false, Send},
+			{"a closed port, ICMP is free", f.me, udp(f.peer, f.me, 8), wire.ProtoUDP, true, Send},
+			{"another protocol", f.me, f.raw(f.peer, f.me, 89), wire.ProtoUDP, false, Pass},
+			{"from the gateway", f.alias, udp(f.peer, f.me, 8), wire.ProtoUDP, false, Send},
+			{"about a fragment", f.me, f.piece(f.peer, f.me, false), wire.ProtoUDP, false, Send},
+			{"about an echo", f.me, f.icmp(f.peer, f.me, 8, 128), map[bool]uint8{true: wire.ProtoICMPv6, false: wire.ProtoICMP}[f.v6], false, Send},
+		} {
+			h := newHost(t)
+			h.sa(f.me, f.peer, 0x1001, pfkey.ModeTunnel, 0)
+			add := func(kind pfkey.PolicyType, proto uint8, requests ...spd.Request) {
+				p := &spd.Policy{Dir: pfkey.DirOut, Type: kind, Requests: requests}
+				p.Src, p.Dst, p.Proto = prefix(f.me+"/"+bits(f.me)), prefix(f.all), proto
+				if _, err := h.SPD.Add(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.icmp {
+				add(pfkey.PolicyNone, wire.ProtoICMP)
+				add(pfkey.PolicyNone, wire.ProtoICMPv6)
+			}
+			add(pfkey.PolicyIPsec, test.protocol, tunnel(f.me, f.peer, pfkey.LevelRequire))
+			head := []byte{3, 3, 0, 0, 0, 0, 0, 0}
+			proto := wire.ProtoICMP
+			if f.v6 {
+				head[0], head[1], proto = 1, 4, wire.ProtoICMPv6
+			}
+			b := bufferFrom(packet(test.src, f.peer, proto, append(head, test.about.Bytes()...)))
+			if v := h.Output(b); v.Action != test.want {
+				t.Errorf("IPv6 %t, %s: %+v, want %d", f.v6, test.name, v, test.want)
+			}
+			b.Free()
+			test.about.Free()
+		}
+	}
+}

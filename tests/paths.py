@@ -20,6 +20,7 @@ PORT = 7000
 ESP, OSPF = 50, 89
 V4 = {"left": "10.1.0.1", "mid": "10.1.0.2", "alias": "10.1.0.3", "right": "10.2.0.2", "loop": "127.0.0.1", "group": "224.0.0.251"}
 V6 = {"left": "fd00:1::1", "mid": "fd00:1::2", "alias": "fd00:1::3", "right": "fd00:2::2", "loop": "::1", "group": "ff02::fb"}
+FAR = "with a hop limit that a router has lowered"
 DEVICE = {"left": "to-mid", "mid": "to-left", "right": "to-mid"}
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -73,12 +74,13 @@ class Host:
         for s in self.receive:
             s.setblocking(False)
 
-    def send(self, family, kind, data, to):
+    def send(self, family, kind, data, to, hops=None):
         scoped = to.startswith("fe80") or to.startswith("ff02")
         port = PORT if kind == PORT else 0
         address = (to, port, 0, self.index if scoped else 0) if family == socket.AF_INET6 else (to, port)
+        extra = [(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("@i", hops))] if hops else []
         try:
-            self.raw[family, kind].sendto(data, address)
+            self.raw[family, kind].sendmsg([data], extra, 0, address)
         except OSError:
             pass  # a refusal is no arrival
 
@@ -131,6 +133,8 @@ def paths(hosts):
             for kind in 133, 134, 135, 136, 137:
                 neighbour = lambda mark, k=kind: icmp(k, 0, mark)
                 yield f"{name}, ND {kind}", me, peer, family, control, neighbour, "ff02::1", ""
+                if kind > 134:
+                    yield f"{name}, ND {kind} {FAR}", me, peer, family, control, neighbour, a[peer], needs
 
 
 def settle(hosts):
@@ -151,7 +155,7 @@ def run(hosts, situation, allowed, only=lambda name, family: True):
         want[mark] = (name, peer, family, set(needs.split()) <= allowed)
         if want[mark][3]:
             waiting.add(mark)
-        hosts[me].send(family, kind, make(mark), to)
+        hosts[me].send(family, kind, make(mark), to, 64 if name.endswith(FAR) else None)
     got = set()
     end = time.time() + 3
     least = time.time() + 0.3
@@ -187,6 +191,13 @@ def main():
     wrong += run(hosts, "no policy, def_policy 0", set())
     setkey("mid", everything("in", "none") + everything("out", "none"))
     wrong += run(hosts, "none under def_policy 0", both)
+    # A namespace that is closed but for one port, as it is for an IKE daemon.
+    port = [f"spdadd {a} {a}{ports} udp -P {d} none;" for a in ("0.0.0.0/0", "::/0")
+            for d in ("in", "out") for ports in (f"[{PORT}]",)]
+    setkey("mid", "spdflush;" + "".join(port))
+    names = [w + x for w in ("sent", "received", "forwarded") for x in ("", " in fragments")]
+    wrong += run(hosts, "one port under def_policy 0", both, lambda n, f: n in names)
+    wrong += run(hosts, "the rest under def_policy 0", set(), lambda n, f: "raw" in n or "ICMP" in n or FAR in n)
     def_policy("mid", 1)
     for direction in "in", "out":
         for policy, passes in ("discard", False), ("none", True), ("use", True), ("require", False):

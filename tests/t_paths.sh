@@ -57,3 +57,31 @@ for pair in "10.1.0.1 10.1.0.2 0.0.0.0/0" "fd00:1::1 fd00:1::2 ::/0"; do
 	wait_for 3 grep -q HONEST "$work/got" || fail "$1: an honest packet does not arrive"
 	lacks "$1" "$work/got" MARTIAN
 done
+
+step "what ICMP errors quote of protected packets stays protected"
+back="add 10.1.0.2 10.1.0.1 esp 0x1002 -m tunnel -E aes-gcm-16 $key_gcm_back;"
+for f in "10.1.0.1 10.1.0.2 10.2.0.2" "fd00:1::1 fd00:1::2 fd00:2::2"; do
+	# shellcheck disable=SC2086 # three words
+	set -- $f
+	for h in left mid; do
+		out=out in=in
+		[ $h = left ] || { out=in in=out; }
+		echo "flush; spdflush; $sa $back
+		spdadd $1 $2 udp -P $out ipsec $tunnel; spdadd $2 $1 udp -P $in ipsec esp/tunnel/10.1.0.2-10.1.0.1/require;
+		spdadd $1 $3 udp -P $out ipsec $tunnel; spdadd $3 $1 udp -P $in ipsec esp/tunnel/10.1.0.2-10.1.0.1/require;" | setkey $h
+	done
+	sniff left to-mid wire "icmp or (icmp6 and ip6[40] < 128)"
+	sniff left enc0 inner "icmp or (icmp6 and ip6[40] < 128)"
+	at left /usr/bin/python3 - "$2" "$3" <<-'END'
+		import socket, sys
+		for host, ttl in (sys.argv[1], 64), (sys.argv[2], 1):
+		    six = ":" in host
+		    s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+		    s.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if six else (socket.IPPROTO_IP, socket.IP_TTL)), ttl)
+		    s.sendto(b"secret", (host, 6999))
+	END
+	wait_for 3 sh -c "grep -q exceeded '$work/inner' && grep -q unreachable '$work/inner'" || fail "$1: no error arrives protected"
+	sniffed wire
+	sniffed inner
+	equal "$1: ICMP errors in clear" "$(wc -l <"$work/wire")" 0
+done

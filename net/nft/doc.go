@@ -11,7 +11,8 @@
 //	                           the socket that gets them, see below; those that match "in" are queued
 //	hook forward     forward   packets from enc0 pass; others that match "in" are queued
 //	hook output      output    what kipsec sends and neighbour discovery pass; so do packets of sockets with MarkOutBypass, and
-//	                           those of other sockets with a policy are queued; others that match "out" get MarkDivert
+//	                           those of other sockets with a policy are queued; others that match "out" get MarkDivert,
+//	                           and so do ICMP errors about packets whose answers would match
 //	hook postrouting leave     packets with one of those two marks that leave through another interface are queued
 //	hook postrouting translated such packets that leave through enc0 and whose addresses source NAT has changed are queued
 //

@@ -7,6 +7,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/wire"
 )
 
 // The register that rules load into. It is the first of sixteen of 4 bytes; the second address of a lookup follows the first.
@@ -131,13 +133,34 @@ func (f family) isIPsecFragment() exprs {
 	}
 }
 
-// neighbourDiscovery matches ICMPv6 types 133 to 137 (RFC 4861 §4), which ARP's place in IPv6 exempts from policies.
+// neighbourDiscovery matches ICMPv6 types 133 to 137 with hop limit 255 (RFC 4861 §4), which ARP's place in IPv6 exempts from
+// policies.
 func neighbourDiscovery() exprs {
+	const hopLimit = 7
 	return rule(
+		ofIP(hopLimit, 1), is(expr.CmpOpEq, []byte{255}),
 		exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}}, is(expr.CmpOpEq, []byte{unix.IPPROTO_ICMPV6}),
 		exprs{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}},
 		is(expr.CmpOpGte, []byte{133}), is(expr.CmpOpLte, []byte{137}),
 	)
+}
+
+// errors matches ICMP errors: of ICMP types 3 to 5, 11 and 12, of ICMPv6 all below 128. There is a rule for each range.
+func (f family) errors() []exprs {
+	types := func(proto, from, to uint8) exprs {
+		return rule(
+			exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}}, is(expr.CmpOpEq, []byte{proto}),
+			exprs{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}},
+			is(expr.CmpOpGte, []byte{from}), is(expr.CmpOpLte, []byte{to}),
+		)
+	}
+	if f.size == 16 {
+		return []exprs{types(wire.ProtoICMPv6, 0, 127)}
+	}
+	return []exprs{
+		types(wire.ProtoICMP, wire.ICMPUnreachable, wire.ICMPRedirect),
+		types(wire.ProtoICMP, wire.ICMPTimeExceeded, wire.ICMPParamProblem),
+	}
 }
 
 // familyIn matches packets, if the set has the number of their family in it.
@@ -147,6 +170,16 @@ func familyIn(set string) exprs {
 
 // inSet matches packets whose addresses, under the masks of the shape, are an element of the set.
 func inSet(f family, s shape, set string) exprs {
+	return lookup(f, s, set, expr.PayloadBaseNetworkHeader, f.offset, f.offset+uint32(f.size))
+}
+
+// answersInSet matches ICMP errors about packets whose answers inSet would match.
+func answersInSet(f family, s shape, set string) exprs {
+	quoted := wire.ICMPHeaderLen + f.offset
+	return lookup(f, s, set, expr.PayloadBaseTransportHeader, quoted+uint32(f.size), quoted)
+}
+
+func lookup(f family, s shape, set string, base expr.PayloadBase, src, dst uint32) exprs {
 	var all exprs
 	at := uint32(reg)
 	load := func(offset uint32, bits uint8) {
@@ -154,14 +187,14 @@ func inSet(f family, s shape, set string) exprs {
 			return
 		}
 		size := uint32(f.size)
-		all = append(all, &expr.Payload{DestRegister: at, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
+		all = append(all, &expr.Payload{DestRegister: at, Base: base, Offset: offset, Len: size})
 		if mask := f.mask(bits); !bytes.Equal(mask, bytes.Repeat([]byte{0xff}, f.size)) {
 			all = append(all, &expr.Bitwise{SourceRegister: at, DestRegister: at, Len: size, Mask: mask, Xor: make([]byte, f.size)})
 		}
 		at += size / 4
 	}
-	load(f.offset, s.src)
-	load(f.offset+uint32(f.size), s.dst)
+	load(src, s.src)
+	load(dst, s.dst)
 	return append(all, &expr.Lookup{SourceRegister: reg, SetName: set})
 }
 

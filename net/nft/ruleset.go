@@ -14,6 +14,7 @@ const (
 	inChain     = "in"
 	askChain    = "ask"
 	againChain  = "again"
+	errorsChain = "errors"
 
 	forgetChain   = "forget"   // takes our bits away from a packet's mark
 	senderChain   = "sender"   // packets of sockets with MarkBypass
@@ -82,6 +83,9 @@ func baseChains(f family, c Config, has features) []baseChain {
 			rule(marked(MarkDivert|MarkForward), toDevice(c.Device), jump(againChain)),
 		}},
 	}
+	for _, isError := range f.errors() {
+		chains[5].rules = append(chains[5].rules, rule(isError, jump(errorsChain)))
+	}
 	if f.size == 16 {
 		input, output := &chains[3], &chains[5]
 		input.insert(6, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(), accept()))
@@ -93,18 +97,17 @@ func baseChains(f family, c Config, has features) []baseChain {
 // again looks once more at packets that were picked, when source NAT is over. If they would not be picked with the addresses
 // that they have now, or come from another host and have an address of this one, no policy would be found for them and they
 // would leave in clear: they are queued, to be dropped.
-func again(c Config, has features) []exprs {
+func again(f family, c Config, has features) []exprs {
 	ask := queue(c.Queue, has.nativeQueue)
 	var rules []exprs
 	if has.fib {
 		rules = append(rules, rule(marked(MarkForward), fromOwnAddress(), ask))
 	}
-	return append(rules,
-		setMark(MarkDivert|MarkForward, 0),
-		jump(outChain),
-		rule(marked(MarkDivert), accept()),
-		ask,
-	)
+	rules = append(rules, setMark(MarkDivert|MarkForward, 0), jump(outChain))
+	for _, isError := range f.errors() {
+		rules = append(rules, rule(isError, jump(errorsChain)))
+	}
+	return append(rules, rule(marked(MarkDivert), accept()), ask)
 }
 
 func (b *baseChain) insert(at int, rules ...exprs) {
@@ -120,7 +123,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
-	for _, name := range []string{outChain, inChain, askChain, againChain} {
+	for _, name := range []string{outChain, inChain, askChain, againChain, errorsChain} {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
 	for _, r := range []exprs{
@@ -130,7 +133,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: askChain}, Exprs: r})
 	}
 	addSwitches(tx, t, f, off)
-	for _, r := range again(c, has) {
+	for _, r := range again(f, c, has) {
 		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: againChain}, Exprs: r})
 	}
 	addInUDP(tx, t, f)

@@ -88,7 +88,7 @@ func (t *Table) run(steps []step) error {
 func (c *chain) begin(tx *nftables.Conn) {
 	set := c.wideSet()
 	_ = tx.AddSet(set, nil)
-	c.addRule(tx, familyIn(set.Name))
+	c.addRule(tx, c.name, familyIn(set.Name))
 }
 
 // setWide turns picking everything on or off.
@@ -113,9 +113,9 @@ func (c *chain) additions(want plan) []step {
 	var steps []step
 	for _, s := range want.shapes() {
 		if _, ok := c.sets[s]; !ok {
-			steps = append(steps, step{2 * ruleSize, func(tx *nftables.Conn) {
+			steps = append(steps, step{3 * ruleSize, func(tx *nftables.Conn) {
 				_ = tx.AddSet(c.set(s), nil)
-				c.addRule(tx, inSet(c.family, s, c.setName(s)))
+				c.pick(tx, s)
 			}, func() { c.sets[s] = map[element]struct{}{} }})
 		}
 		steps = append(steps, c.elementSteps(s, missing(want[s], c.sets[s]), true)...)
@@ -141,11 +141,14 @@ func (c *chain) deletions(want plan) []step {
 
 // tidy removes the sets of some shapes and keeps those of the others. The rules are few and made anew, in any order.
 func (c *chain) tidy(keep, empty []shape) step {
-	return step{ruleSize * (1 + len(keep) + len(empty)), func(tx *nftables.Conn) {
+	return step{ruleSize * (1 + 2*len(keep) + len(empty)), func(tx *nftables.Conn) {
 		tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: c.name})
-		c.addRule(tx, familyIn(c.wideSet().Name))
+		if c.name == outChain {
+			tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: errorsChain})
+		}
+		c.addRule(tx, c.name, familyIn(c.wideSet().Name))
 		for _, s := range keep {
-			c.addRule(tx, inSet(c.family, s, c.setName(s)))
+			c.pick(tx, s)
 		}
 		for _, s := range empty {
 			tx.DelSet(c.set(s))
@@ -157,9 +160,18 @@ func (c *chain) tidy(keep, empty []shape) step {
 	}}
 }
 
-func (c *chain) addRule(tx *nftables.Conn, match exprs) {
+// pick adds the rule that picks what is in the set of a shape, and for outbound packets the one for ICMP errors that quote
+// what they answer.
+func (c *chain) pick(tx *nftables.Conn, s shape) {
+	c.addRule(tx, c.name, inSet(c.family, s, c.setName(s)))
+	if c.name == outChain {
+		c.addRule(tx, errorsChain, answersInSet(c.family, s, c.setName(s)))
+	}
+}
+
+func (c *chain) addRule(tx *nftables.Conn, chain string, match exprs) {
 	t := table(c.family, c.table)
-	tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: c.name}, Exprs: rule(match, c.action)})
+	tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: chain}, Exprs: rule(match, c.action)})
 }
 
 // elementSteps adds the elements to the set of the shape, or deletes them.

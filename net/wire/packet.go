@@ -241,3 +241,19 @@ func IsNeighbourDiscovery(p *Packet, b []byte) bool {
 	t := uint8(p.Flow.SrcPort)
 	return t >= ICMPv6RouterSolicit && t <= ICMPv6Redirect && len(b) >= IPv6HeaderLen && IPv6(b).HopLimit() == 255
 }
+
+// Quoted returns what an ICMP error quotes of the packet that it is about. b, described by p, may hold only the beginning. ok is
+// false for other packets, and where the quotation is too short to show its headers.
+func Quoted(p *Packet, b []byte) (q Packet, ok bool) {
+	if p.Fragment || !p.Flow.HasPorts || len(b) < p.Header+ICMPHeaderLen {
+		return q, false
+	}
+	switch t := uint8(p.Flow.SrcPort); {
+	case p.Proto == ProtoICMP && (t >= ICMPUnreachable && t <= ICMPRedirect || t == ICMPTimeExceeded || t == ICMPParamProblem):
+	case p.Proto == ProtoICMPv6 && t < ICMPv6EchoRequest:
+	default:
+		return q, false
+	}
+	err := ParseHeaders(b[p.Header+ICMPHeaderLen:], &q)
+	return q, err == nil && q.Version == p.Version
+}
