@@ -78,6 +78,11 @@ type Outer struct {
 	MTU      int     // of the way, in bytes
 	Largest  int     // the largest packet that leaves in one piece of at most MTU bytes
 	Segment  int     // what the MSS of TCP is lowered to
+
+	// Larger and LargerDF are what happens to a packet that is larger, without DF and with it: Send in fragments, Split before
+	// it is protected, or Refuse, then its sender is told Told. For IPv6 they are the same.
+	Larger, LargerDF Action
+	Told             int
 }
 
 // Explain says what would happen to a packet that leaves (pfkey.DirOut) or arrives in clear (pfkey.DirIn). Nothing changes:
@@ -156,6 +161,12 @@ func (e *Engine) outer(p *wire.Packet, steps []step) Outer {
 	o.MTU = e.WayMTU(o.Dst)
 	o.Largest = e.fit(p, steps, o.MTU)
 	o.Segment = int(segment(o.Largest, p.Version))
+	large := *p
+	large.Len, large.DF = o.Largest+1, false
+	o.Larger = e.oversize(&large, steps, o.MTU, o.Largest).Action
+	large.DF = true
+	v := e.oversize(&large, steps, o.MTU, o.Largest)
+	o.LargerDF, o.Told = v.Action, v.MTU
 	return o
 }
 

@@ -199,6 +199,37 @@ func TestExplainedSizes(t *testing.T) {
 			b.Free()
 		}
 		empty.Free()
+		h.larger(bundle.name, src, dst)
+	}
+}
+
+// larger checks what is said of packets that do not fit, for each value of dfbit, with and without DF, for others' packets:
+// to those of the host itself the engine is lenient.
+func (h *host) larger(name, src, dst string) {
+	h.t.Helper()
+	h.Local = nil
+	for dfbit := range int32(3) {
+		h.Knobs.DFBit.Store(dfbit)
+		for _, df := range []bool{false, true} {
+			empty := udp(src, dst, 0)
+			x, err := h.Explain(pfkey.DirOut, empty.Bytes())
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			b := udp(src, dst, x.Outer.Largest-empty.Len()+1)
+			want := x.Outer.Larger
+			if df && addr(src).Is4() {
+				wire.IPv4(b.Bytes()).SetDF(true)
+			}
+			if df {
+				want = x.Outer.LargerDF
+			}
+			if v := h.Output(b); v.Action != want || want == Refuse && v.MTU != x.Outer.Told {
+				h.t.Errorf("%s, dfbit %d, DF %t: explained %d, told %d; happened %+v", name, dfbit, df, want, x.Outer.Told, v)
+			}
+			b.Free()
+			empty.Free()
+		}
 	}
 }
 

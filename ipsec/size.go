@@ -51,6 +51,15 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool
 // TCP with DF is told in any case, because it can do better. An IPv6 packet of this host that no link carries is split, if it
 // goes on behind the end of the tunnel: its sender left the cutting to the last device, and no router may do it. Verdicts: Send (to be fragmented outside), Split, Refuse.
 func (e *Engine) tooLarge(p *wire.Packet, steps []step, mtu, largest int) Verdict {
+	v := e.oversize(p, steps, mtu, largest)
+	if v.Action == Refuse && e.isOwnDatagram(p) && e.lenient(p, largest) {
+		return Verdict{Action: Send}
+	}
+	return v
+}
+
+// oversize is tooLarge without any leniency. It changes nothing, so that Explain can ask it too.
+func (e *Engine) oversize(p *wire.Packet, steps []step, mtu, largest int) Verdict {
 	tcp := p.Proto == wire.ProtoTCP && !p.Fragment
 	if p.Version == 4 && steps[0].tunnel {
 		switch dfbit := e.Knobs.DFBit.Load(); {
@@ -63,15 +72,16 @@ func (e *Engine) tooLarge(p *wire.Packet, steps []step, mtu, largest int) Verdic
 	if p.Version == 4 && !p.DF {
 		return Verdict{Action: Send}
 	}
-	if !tcp && e.Local != nil && e.Local(p.Flow.Src) {
-		if p.Len > mtu && e.goesBehind(p, &steps[0]) {
-			return Verdict{Action: Split, MTU: max(largest, smallest(6))}
-		}
-		if e.lenient(p, largest) {
-			return Verdict{Action: Send}
-		}
+	if e.isOwnDatagram(p) && p.Len > mtu && e.goesBehind(p, &steps[0]) {
+		return Verdict{Action: Split, MTU: max(largest, smallest(6))}
 	}
 	return Verdict{Action: Refuse, MTU: max(largest, smallest(p.Version))}
+}
+
+// isOwnDatagram says whether a packet of this host is not of TCP, which could do better.
+func (e *Engine) isOwnDatagram(p *wire.Packet) bool {
+	tcp := p.Proto == wire.ProtoTCP && !p.Fragment
+	return !tcp && e.Local != nil && e.Local(p.Flow.Src)
 }
 
 // goesBehind says whether a whole IPv6 packet leaves the tunnel of the first step at another host than it is for.

@@ -189,9 +189,25 @@ func (t *text) outer(x *ipsec.Explanation) {
 	}
 	t.line("leaves as %s %s: %s", o.Src, o.Dst, strings.Join(names, " "))
 	t.line("packets of up to %d bytes leave in one piece: the way has an MTU of %d, the protection takes up to %d", o.Largest, o.MTU, o.MTU-o.Largest)
+	if o.Larger == o.LargerDF {
+		t.line("larger ones %s", larger(o.Larger, o.Told))
+	} else {
+		t.line("larger ones %s; with DF they %s", larger(o.Larger, o.Told), larger(o.LargerDF, o.Told))
+	}
 	if x.Packet.Proto == wire.ProtoTCP {
 		t.line("the MSS of TCP is at most %d", o.Segment)
 	}
+}
+
+// larger is what becomes of packets that do not leave in one piece.
+func larger(a ipsec.Action, told int) string {
+	switch a {
+	case ipsec.Split:
+		return "are cut before they are protected"
+	case ipsec.Refuse:
+		return fmt.Sprintf("do not leave, their sender is told %d", told)
+	}
+	return "leave in fragments"
 }
 
 // formatFlow is the packet as setkey(8) writes a selector.

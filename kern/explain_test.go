@@ -47,6 +47,7 @@ var explained = []struct{ question, answer string }{
 	ah/tunnel/10.0.0.1-10.0.0.2/use (use): SA 10.0.0.1 10.0.0.2 ah spi=4099(0x00001003) mode=tunnel reqid=0
 	leaves as 10.0.0.1 10.0.0.2: ah ipencap esp tcp
 	packets of up to 1422 bytes leave in one piece: the way has an MTU of 1500, the protection takes up to 78
+	larger ones leave in fragments; with DF they do not leave, their sender is told 1422
 	the MSS of TCP is at most 1382
 `},
 	{"out 10.0.0.1[1024] 10.0.0.2[22] tcp", `out 10.0.0.1[1024] 10.0.0.2[22] 6(tcp)
@@ -81,6 +82,7 @@ var explained = []struct{ question, answer string }{
 	esp/tunnel/10.0.0.1-10.0.0.4/unique:7 (require): SA 10.0.0.1 10.0.0.4 esp spi=4101(0x00001005) mode=tunnel reqid=7 in UDP 4500-14500
 	leaves as 10.0.0.1 10.0.0.4: udp esp ipv6 ipcomp udp
 	packets of up to 1438 bytes leave in one piece: the way has an MTU of 1500, the protection takes up to 62
+	larger ones do not leave, their sender is told 1438
 `},
 	{"fwd fd00:5::2[2] fd00:5::1[1] udp", `in fd00:5::2[2] fd00:5::1[1] 17(udp)
 	policy fd00:5::2[any] fd00:5::1[any] 17(udp) fwd discard, spid=ID
