@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"log/syslog"
 	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,128 +24,253 @@ type Wire string
 const (
 	RawWire  Wire = "raw"  // raw sockets, through Linux's IP stack
 	FastWire Wire = "fast" // packet sockets where they can serve, past the stack; raw sockets for the rest
+	AutoWire Wire = "auto" // the fast one, but not past rules of others that may have something to say about IPsec
 )
 
 // ParseWire reads the name of a wire.
 func ParseWire(name string) (Wire, error) {
 	switch w := Wire(name); w {
-	case RawWire, FastWire:
+	case RawWire, FastWire, AutoWire:
 		return w, nil
 	}
-	return "", fmt.Errorf("no wire is called %q", name)
+	return "", fmt.Errorf("no wire is called %q; there are raw, fast and auto", name)
 }
 
 // ringMemory is the size of the ring of the fast wire in bytes.
 const ringMemory = 8 << 20
 
-// fastWire is what keeps the fast wire's parts in agreement: the packet socket that takes packets, the rules that keep the
-// same packets from the stack, and what the kernel tells of interfaces and addresses.
+// fastWire is what keeps the fast wire's parts in agreement: the packet sockets that take packets, the rules that keep the
+// same packets from the stack, and what the kernel tells of interfaces, addresses and rules of others.
 type fastWire struct {
-	kernel   *Kernel
-	receiver *packet.Receiver
-	ingress  *nft.Ingress
-	watcher  *route.EndsWatcher
-	served   route.Ends // what the rules keep from the stack
+	kernel    *Kernel
+	kind      Wire
+	receiver  *packet.Receiver
+	datagrams *packet.Datagrams
+	ingress   *nft.Ingress
+	watcher   *route.EndsWatcher
+	outRaw    atomic.Bool // packets must not leave the fast way
+	served    service     // what the rules keep from the stack
 }
 
-// openFastWire puts the fast wire in front of the path's raw one and begins to listen; packets come with start.
+// service is what the fast wire serves.
+type service struct {
+	interfaces map[int]string
+	local      map[netip.Addr]bool
+	nat        []netip.AddrPort
+}
+
+// openFastWire puts the fast wire in front of the path's raw one and begins to listen; packets come with start. Under
+// AutoWire a kernel that lacks something is no error: then there is the raw wire.
 func (k *Kernel) openFastWire(kind Wire, path *Path) (*fastWire, error) {
-	if kind == RawWire {
+	if kind != FastWire && kind != AutoWire {
 		return nil, nil
 	}
+	f := &fastWire{kernel: k, kind: kind}
+	before := len(k.undo)
+	err := f.open(path)
+	if err == nil || kind == FastWire {
+		return f, err
+	}
+	k.Log.Printf(syslog.LOG_NOTICE, "no fast wire: %v", err)
+	for len(k.undo) > before {
+		_ = k.undo[len(k.undo)-1]()
+		k.undo = k.undo[:len(k.undo)-1]
+	}
+	return nil, nil
+}
+
+// open makes the sockets. The path is changed, and loops are started, only when all is there.
+func (f *fastWire) open(path *Path) error {
+	k := f.kernel
 	ways, err := route.OpenWays(nft.MarkBypass)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k.atShutdown(ways.Close)
-	k.loop(ways.Run)
-	sender, err := packet.OpenSender(packet.SenderConfig{Mark: nft.MarkBypass, Way: ways.Way, Fallback: path.Wire})
+	way := func(dst netip.Addr) (route.Way, bool) {
+		if f.outRaw.Load() {
+			return route.Way{}, false
+		}
+		return ways.Way(dst)
+	}
+	sender, err := packet.OpenSender(packet.SenderConfig{Mark: nft.MarkBypass, Way: way, Fallback: path.Wire})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k.atShutdown(sender.Close)
-	path.Wire = sender
-
-	f := &fastWire{kernel: k}
 	if f.watcher, err = route.WatchEnds(); err != nil {
-		return nil, err
+		return err
 	}
 	k.atShutdown(f.watcher.Close)
 	ends, err := f.watcher.Ends()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list interfaces and addresses: %w", err)
+		return fmt.Errorf("cannot list interfaces and addresses: %w", err)
 	}
 	if f.receiver, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: ringMemory, Largest: max(ends.MTU, 1500)}); err != nil {
-		return nil, err
+		return err
 	}
 	k.atShutdown(f.receiver.Close)
-	k.loop(func() error { return path.Inbound(f.receiver) })
-	return f, nil
-}
-
-// start lets packets come.
-func (f *fastWire) start() (err error) {
-	if f == nil {
-		return nft.RemoveIngress() // of a dead daemon that had another wire
+	if f.datagrams, err = packet.OpenDatagrams(); err != nil {
+		return err
 	}
+	k.atShutdown(f.datagrams.Close)
 	if f.ingress, err = nft.OpenIngress(); err != nil {
 		return err
 	}
-	f.kernel.atShutdown(f.ingress.Remove)
+	k.atShutdown(f.ingress.Remove)
+	path.Wire = sender
+	k.loop(ways.Run)
+	k.loop(func() error { return path.Inbound(f.receiver) })
+	k.loop(func() error { return path.InboundUDP(f.datagrams) })
+	return nil
+}
+
+// start lets packets come, and follows what decides about them, until Shutdown.
+func (f *fastWire) start() error {
+	if f == nil {
+		return nft.RemoveIngress() // of a dead daemon that had another wire
+	}
+	k := f.kernel
+	rules, err := nft.Watch()
+	if err != nil {
+		return err
+	}
+	k.atShutdown(rules.Close)
 	if err := f.follow(); err != nil {
 		return err
 	}
-	f.kernel.loop(func() error {
-		return f.watcher.Run(func() {
-			if err := f.follow(); err != nil {
-				f.kernel.Log.Printf(syslog.LOG_ERR, "fast wire: %v", err)
-			}
-			time.Sleep(followPause)
-		})
-	})
+	k.loop(func() error { return f.watcher.Run(k.wireChanged) })
+	k.loop(func() error { return rules.RunForeign(k.wireChanged) })
+	quit := make(chan struct{})
+	stop := k.Knobs.Enabled.Watch(func(_, _ int32) { k.wireChanged() })
+	k.atShutdown(func() error { stop(); close(quit); return nil })
+	k.loop(func() error { return f.run(quit) })
 	return nil
 }
 
 const (
-	// followPause is how long changes of interfaces and addresses are gathered.
+	// followPause is how long changes are gathered.
 	followPause = 20 * time.Millisecond
+	// lookAgain is after how much time all is looked at without news: of iptables' own tables there are none, and a
+	// change may have failed.
+	lookAgain = 5 * time.Second
 	// settle is after how much time every packet that came before a change of the rules has been read from the ring.
 	settle = 50 * time.Millisecond
 	// attempts is how often a change is tried while interfaces come and go.
 	attempts = 5
 )
 
-// follow makes socket and rules serve the interfaces and addresses that there are now. First the socket takes more, then
-// the rules change, at last the socket takes less: for a moment a packet may come twice, which the replay window sees, but
-// none is lost.
+// wireChanged wakes the loop. Several changes may become one.
+func (k *Kernel) wireChanged() { wake(k.wireNews) }
+
+func (f *fastWire) run(quit <-chan struct{}) error {
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-f.kernel.wireNews:
+		case <-again.C:
+		case <-quit:
+			return nil
+		}
+		err := f.follow()
+		select {
+		case <-quit: // and others have closed what follow uses
+			return nil
+		case <-time.After(followPause):
+		}
+		if err != nil {
+			f.kernel.Log.Printf(syslog.LOG_ERR, "fast wire: %v", err)
+		}
+	}
+}
+
+// follow makes sockets and rules serve what there is now. First the sockets take more, then the rules change, at last the
+// sockets take less: for a moment a packet may come twice, which the replay window sees, but none is lost.
 func (f *fastWire) follow() error {
 	for n := 1; ; n++ {
-		ends, err := f.watcher.Ends()
-		if err != nil || ends.Equal(f.served) {
+		goal, err := f.goal()
+		if err != nil {
 			return err
 		}
-		both := route.Ends{Interfaces: maps.Clone(ends.Interfaces), Local: maps.Clone(ends.Local)}
-		maps.Copy(both.Interfaces, f.served.Interfaces)
-		maps.Copy(both.Local, f.served.Local)
-		f.take(both)
-		err = f.ingress.Set(nft.Served{Interfaces: ends.Interfaces, Local: ends.Local, Largest: f.receiver.Largest()})
+		lost, err := f.ingress.Lost()
+		if err != nil || !lost && goal.equal(f.served) {
+			return err
+		}
+		f.take(goal.union(f.served))
+		err = f.ingress.Set(nft.Served{
+			Interfaces: goal.interfaces, Local: goal.local, Ends: goal.nat, Largest: f.receiver.Largest(),
+		})
 		if n < attempts && (errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)) {
 			continue // an interface went away meanwhile
 		}
 		if err != nil {
-			return err // the socket still takes whatever the rules keep from the stack
+			return err // the sockets still take whatever the rules keep from the stack
 		}
-		f.served = ends
+		f.served = goal
 		time.Sleep(settle)
-		f.take(ends)
+		f.take(goal)
 		return nil
 	}
 }
 
-func (f *fastWire) take(e route.Ends) {
-	indexes := make(map[int]bool, len(e.Interfaces))
-	for i := range e.Interfaces {
-		indexes[i] = true
+// goal is what is to be served now.
+func (f *fastWire) goal() (service, error) {
+	ends, err := f.watcher.Ends()
+	if err != nil {
+		return service{}, err
 	}
-	f.receiver.Serve(&packet.Served{Interfaces: indexes, Local: e.Local})
+	if f.kind == AutoWire {
+		var in, out bool
+		err := f.kernel.inside(func() (err error) {
+			in, out, err = nft.Foreign()
+			return err
+		})()
+		if err != nil {
+			return service{}, err
+		}
+		f.outRaw.Store(out)
+		for i := range ends.Filtered {
+			delete(ends.Interfaces, i)
+		}
+		if in {
+			clear(ends.Interfaces)
+		}
+	}
+	if f.kernel.Knobs.Enabled.Load() == 0 {
+		clear(ends.Interfaces)
+	}
+	return service{ends.Interfaces, ends.Local, f.kernel.SADB.NATEnds()}, nil
+}
+
+func (s service) equal(o service) bool {
+	if len(s.nat) != len(o.nat) {
+		return false
+	}
+	for _, e := range s.nat {
+		if !slices.Contains(o.nat, e) {
+			return false
+		}
+	}
+	return maps.Equal(s.interfaces, o.interfaces) && maps.Equal(s.local, o.local)
+}
+
+func (s service) union(o service) service {
+	u := service{maps.Clone(s.interfaces), maps.Clone(s.local), slices.Concat(s.nat, o.nat)}
+	maps.Copy(u.interfaces, o.interfaces)
+	maps.Copy(u.local, o.local)
+	return u
+}
+
+// take tells the sockets.
+func (f *fastWire) take(s service) {
+	served := &packet.Served{Interfaces: make(map[int]bool), Local: s.local, Ends: make(map[netip.AddrPort]bool)}
+	for i := range s.interfaces {
+		served.Interfaces[i] = true
+	}
+	for _, e := range s.nat {
+		served.Ends[e] = true
+	}
+	f.receiver.Serve(served)
+	f.datagrams.Serve(served)
 }

@@ -66,6 +66,7 @@ type Kernel struct {
 
 	keepalive *ipsec.Keepalive
 	natEnds   chan struct{} // wakes followEnds
+	wireNews  chan struct{} // wakes fastWire.run
 	aged      chan struct{} // wakes age
 	sockets   *sockets
 
@@ -80,7 +81,7 @@ type Kernel struct {
 // New makes a kernel without devices: the databases, the engine and the variables. It needs no privilege, and tests
 // run whole ones.
 func New() (*Kernel, error) {
-	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), Sockets: new(spd.Sockets), natEnds: make(chan struct{}, 1), aged: make(chan struct{}, 1), fail: make(chan error, 16)}
+	k := &Kernel{Tree: new(sysctl.Tree), Knobs: knob.New(), SPD: spd.New(spd.Config{}), Sockets: new(spd.Sockets), natEnds: make(chan struct{}, 1), wireNews: make(chan struct{}, 1), aged: make(chan struct{}, 1), fail: make(chan error, 16)}
 	k.Log = klog.New("kipsecd", func() bool { return k.Knobs.Debug.Load() != 0 })
 	k.Trace = klog.New("kipsecd", func() bool { return k.Knobs.Key.Debug.Load() != 0 })
 	trace := func(line string) { k.Trace.Printf(syslog.LOG_DEBUG, "%s", line) }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kipsec/ipsec"
+	"kipsec/net/link"
 	"kipsec/net/mbuf"
 	"kipsec/net/nft"
 	"kipsec/net/ns"
@@ -19,7 +20,9 @@ import (
 // natTraversal opens what brings ESP in UDP to the engine and what sends keepalives. It runs inside the network namespace.
 func (k *Kernel) natTraversal(path *Path) error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		err := k.receive(rawip.Config{Family: family, Proto: wire.ProtoESPInUDP, Mark: nft.MarkBypass, Only: nft.MarkInUDP}, path.InboundUDP)
+		err := k.receive(rawip.Config{Family: family, Proto: wire.ProtoESPInUDP, Mark: nft.MarkBypass, Only: nft.MarkInUDP}, func(raw link.Link) error {
+			return path.InboundUDP(&runs{Link: raw})
+		})
 		if err != nil {
 			return err
 		}
@@ -77,5 +80,8 @@ func (k *Kernel) followEnds(table *nft.Table) func() error {
 // endsPause is how long changes are gathered.
 const endsPause = 10 * time.Millisecond
 
-// natEndsChanged wakes the loop. Several changes may become one.
-func (k *Kernel) natEndsChanged() { wake(k.natEnds) }
+// natEndsChanged wakes the loop, and the fast wire's. Several changes may become one.
+func (k *Kernel) natEndsChanged() {
+	wake(k.natEnds)
+	k.wireChanged()
+}

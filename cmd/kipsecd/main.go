@@ -63,7 +63,7 @@ type options struct {
 }
 
 func parse(args []string) (*options, error) {
-	o := &options{wire: kern.RawWire}
+	o := &options{wire: kern.AutoWire}
 	f := flag.NewFlagSet("kipsecd", flag.ContinueOnError)
 	f.StringVar(&o.netns, "netns", "", "serve the network namespace `NAME` of ip-netns(8), or a path")
 	f.StringVar(&o.name, "name", "", "call this instance `NAME` (default: the namespace's name, or \"default\")")
@@ -73,7 +73,7 @@ func parse(args []string) (*options, error) {
 		return nil
 	})
 	f.StringVar(&o.sysctl, "sysctl", "", "set the variables of `FILE`, lines name=value")
-	f.Func("wire", "carry protected packets over the `raw` or the fast wire (default: raw)", func(name string) (err error) {
+	f.Func("wire", "carry protected packets over the `WIRE` raw, fast, or auto: the fast one where it goes past no rules of others (default: auto)", func(name string) (err error) {
 		o.wire, err = kern.ParseWire(name)
 		return err
 	})

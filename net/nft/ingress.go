@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -19,13 +21,18 @@ import (
 type Served struct {
 	Interfaces map[int]string      // names by index
 	Local      map[netip.Addr]bool // destinations
-	Largest    int                 // length in bytes
+	Largest    int                 // length in bytes, of what is not in UDP
+
+	Ends []netip.AddrPort // of ESP in UDP, beside port 4500 of all destinations
 }
 
 // Ingress is the table of family netdev that does it, also called kipsec: a chain for each interface, in the hook that
 // comes after packet sockets and before everything else. A dead daemon's table stays and lets nothing in: ESP is
 // ignored.
-type Ingress struct{ conn *conn }
+type Ingress struct {
+	mu   sync.Mutex
+	conn *conn // nil after Remove; guarded by mu
+}
 
 // OpenIngress prepares the table in the network namespace of the calling thread. A kernel without that hook gives an error
 // that wraps ErrUnsupported.
@@ -34,7 +41,7 @@ func OpenIngress() (*Ingress, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Ingress{c}
+	i := &Ingress{conn: c}
 	// lo can have the chain as well as any other, and has no Ethernet type to match.
 	if err := i.Set(Served{Interfaces: map[int]string{1: "lo"}}); err != nil {
 		c.close()
@@ -49,6 +56,11 @@ func OpenIngress() (*Ingress, error) {
 // Set makes the rules keep what s says and nothing else from the stack, in one transaction. It fails with ENODEV or
 // ENOENT when one of the interfaces is not there any more; then nothing has changed.
 func (i *Ingress) Set(s Served) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.conn == nil {
+		return net.ErrClosed
+	}
 	return i.conn.transact(func(tx *nftables.Conn) {
 		t := ingressTable()
 		tx.AddTable(t)
@@ -70,6 +82,16 @@ func (i *Ingress) Set(s Served) error {
 			for _, protocol := range protocols {
 				rules = append(rules, servedBy(f, protocol, s.Largest))
 			}
+			rules = append(rules, servedInUDP(f, ofPort4500(f)))
+			if list := f.endElements(s.Ends); len(list) > 0 {
+				set := ends(t, f)
+				set.Name = endsSet + localSet(f)
+				_ = tx.AddSet(set, nil)
+				for part := range slices.Chunk(list, maxMessage) {
+					_ = tx.SetAddElements(set, part)
+				}
+				rules = append(rules, servedInUDP(f, atEnd(f, set.Name)))
+			}
 		}
 		for index, name := range s.Interfaces {
 			chain := tx.AddChain(&nftables.Chain{
@@ -85,14 +107,25 @@ func (i *Ingress) Set(s Served) error {
 
 // Lost says whether the table is gone, because somebody flushed the ruleset.
 func (i *Ingress) Lost() (bool, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.conn == nil {
+		return false, net.ErrClosed
+	}
 	n, err := i.conn.count(nftables.TableFamilyNetdev)
 	return n == 0, err
 }
 
-// Remove takes the table away and closes it.
+// Remove takes the table away and closes it. Further calls do nothing.
 func (i *Ingress) Remove() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.conn == nil {
+		return nil
+	}
 	err := removeIngress(i.conn)
 	i.conn.close()
+	i.conn = nil
 	return err
 }
 
@@ -115,27 +148,73 @@ func localSet(f family) string { return fmt.Sprintf("local%d", f.size*8) }
 // servedBy drops packets of a protocol that the packet socket has taken. As every packet pays for each part, one comparison
 // looks at several fields. Frames with a VLAN tag have another type, and are seen again on the interface of their VLAN.
 func servedBy(f family, protocol uint8, largest int) exprs {
-	masked := func(at uint32, mask, want []byte) exprs {
-		return rule(ofIP(at, uint32(len(mask))), exprs{&expr.Bitwise{
-			SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask)),
-		}}, is(expr.CmpOpEq, want))
-	}
-	var kind uint16 = unix.ETH_P_IP
-	plain := rule(
-		masked(6, []byte{0x3f, 0xff, 0, 0xff}, []byte{0, 0, 0, protocol}), // whole, and the protocol
-		ofIP(0, 1), is(expr.CmpOpEq, []byte{4<<4 | wire.IPv4HeaderLen/4}),
-		ofIP(2, 2),
-	)
+	at := uint32(2)
 	if f.size == 16 {
-		kind, largest = unix.ETH_P_IPV6, largest-wire.IPv6HeaderLen
-		plain = rule(
-			ofIP(6, 1), is(expr.CmpOpEq, []byte{protocol}), // of a fragment it is another
-			masked(0, []byte{0xf0}, []byte{6 << 4}),
-			ofIP(4, 2),
-		)
+		at, largest = 4, largest-wire.IPv6HeaderLen
 	}
 	return rule(
-		plain, is(expr.CmpOpLte, binary.BigEndian.AppendUint16(nil, uint16(max(largest, 0)))),
+		plain(f, protocol),
+		ofIP(at, 2), is(expr.CmpOpLte, binary.BigEndian.AppendUint16(nil, uint16(max(largest, 0)))),
+		forUs(f),
+	)
+}
+
+// masked matches packets whose bytes at an offset of the IP header are what is wanted, under a mask.
+func masked(at uint32, mask, want []byte) exprs {
+	return rule(ofIP(at, uint32(len(mask))), exprs{&expr.Bitwise{
+		SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask)),
+	}}, is(expr.CmpOpEq, want))
+}
+
+// plain matches whole packets of a protocol with a plain header.
+func plain(f family, protocol uint8) exprs {
+	if f.size == 16 {
+		return rule(ofIP(6, 1), is(expr.CmpOpEq, []byte{protocol}), masked(0, []byte{0xf0}, []byte{6 << 4})) // of a fragment it is another
+	}
+	return rule(
+		masked(6, []byte{0x3f, 0xff, 0, 0xff}, []byte{0, 0, 0, protocol}),
+		ofIP(0, 1), is(expr.CmpOpEq, []byte{4<<4 | wire.IPv4HeaderLen/4}),
+	)
+}
+
+// servedInUDP is servedBy for ESP in UDP: to a port that match picks, and no shorter than an SPI, which is not zero.
+func servedInUDP(f family, match exprs) exprs {
+	header := headerLen(f)
+	return rule(
+		plain(f, wire.ProtoUDP),
+		ofIP(header+udpLength, 2), is(expr.CmpOpGte, []byte{0, wire.UDPHeaderLen + 4}),
+		ofIP(header+marker, 4), is(expr.CmpOpNeq, make([]byte, 4)),
+		match, forUs(f),
+	)
+}
+
+func ofPort4500(f family) exprs {
+	return rule(ofIP(headerLen(f)+udpDstPort, 2), is(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, wire.PortESPInUDP)))
+}
+
+func atEnd(f family, set string) exprs {
+	size := uint32(f.size)
+	return rule(
+		ofIP(f.offset+size, size), load(expr.PayloadBaseNetworkHeader, headerLen(f)+udpDstPort, 2, reg+size/4),
+		exprs{&expr.Lookup{SourceRegister: reg, SetName: set}},
+	)
+}
+
+// headerLen is the length of a plain IP header.
+func headerLen(f family) uint32 {
+	if f.size == 16 {
+		return wire.IPv6HeaderLen
+	}
+	return wire.IPv4HeaderLen
+}
+
+// forUs ends a rule: packets of our own on Ethernet are dropped.
+func forUs(f family) exprs {
+	var kind uint16 = unix.ETH_P_IP
+	if f.size == 16 {
+		kind = unix.ETH_P_IPV6
+	}
+	return rule(
 		ofIP(f.offset+uint32(f.size), uint32(f.size)), exprs{&expr.Lookup{SourceRegister: reg, SetName: localSet(f)}},
 		exprs{&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: reg}}, is(expr.CmpOpEq, []byte{unix.PACKET_HOST}),
 		load(expr.PayloadBaseLLHeader, 12, 2, reg), is(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, kind)),

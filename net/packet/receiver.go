@@ -25,10 +25,12 @@ type ReceiverConfig struct {
 	Largest int // the largest packet in bytes that it has to take; larger ones may go by, see Receiver.Largest
 }
 
-// Served is which packets a Receiver takes. It is not changed once it is in use.
+// Served is which packets a Receiver or Datagrams take. It is not changed once it is in use.
 type Served struct {
 	Interfaces map[int]bool        // by index
 	Local      map[netip.Addr]bool // destinations
+
+	Ends map[netip.AddrPort]bool // of ESP in UDP, beside port 4500 of all destinations
 }
 
 // Receiver takes protected packets for this host from all interfaces that it serves.
@@ -103,7 +105,7 @@ func OpenReceiver(c ReceiverConfig) (*Receiver, error) {
 }
 
 func (r *Receiver) prepare(c ReceiverConfig) (err error) {
-	if err := attach(r.fd); err != nil {
+	if err := attach(r.fd, program()); err != nil {
 		return err
 	}
 	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {

@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -60,6 +61,8 @@ type Sender struct {
 
 	flushFunc func(fd uintptr) bool // transmit, made once: a method value allocates
 
+	bulk bulk // for datagrams
+
 	// Of the batch in progress.
 	others   []*mbuf.Buf // for the fallback
 	patience time.Duration
@@ -73,22 +76,16 @@ type message struct {
 
 // OpenSender makes the socket in the network namespace of the calling thread.
 func OpenSender(c SenderConfig) (*Sender, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0) // protocol 0: receives nothing
+	fd, err := openSending(unix.SOCK_DGRAM, c.Mark)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a packet socket to send: %w", err)
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize) // works anyway, with more waits
-	}
-	if c.Mark != 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(c.Mark)); err != nil {
-			unix.Close(fd)
-			return nil, fmt.Errorf("cannot prepare the packet socket: mark %#x: %w", c.Mark, err)
-		}
-	}
 	s := &Sender{config: c, file: os.NewFile(uintptr(fd), "packet socket"), done: make(chan struct{}), patience: patience}
 	s.flushFunc = s.transmit
-	if s.conn, err = s.file.SyscallConn(); err != nil {
+	if s.conn, err = s.file.SyscallConn(); err == nil {
+		err = s.openBulk()
+	}
+	if err != nil {
 		s.file.Close()
 		return nil, err
 	}
@@ -101,13 +98,32 @@ func OpenSender(c SenderConfig) (*Sender, error) {
 	return s, nil
 }
 
+// openSending makes a socket that only sends. It blocks, so that the runtime does not watch it: the kernel would report to epoll
+// for each packet that has left.
+func openSending(kind int, mark uint32) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC, 0) // protocol 0: receives nothing
+	if err != nil {
+		return -1, err
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize) // works anyway, with more waits
+	}
+	if mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("mark %#x: %w", mark, err)
+		}
+	}
+	return fd, nil
+}
+
 // Close ends ReadBatch; later batches go to the fallback. Further calls do nothing.
 func (s *Sender) Close() error {
 	if !s.closed.CompareAndSwap(false, true) {
 		return nil
 	}
 	close(s.done)
-	return s.file.Close()
+	return errors.Join(s.file.Close(), s.bulk.file.Close())
 }
 
 // ReadBatch implements link.Link: nothing ever arrives, so it returns net.ErrClosed after Close.
@@ -135,8 +151,13 @@ func (s *Sender) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
 			s.others = append(s.others, b)
 			continue
 		}
-		s.push(b, &way)
+		if header := udpHeader(b.Bytes()); header > 0 {
+			s.gather(b, header, &way)
+		} else {
+			s.push(b, &way)
+		}
 	}
+	s.release()
 	s.flush()
 	if len(s.others) > 0 {
 		s.passed.Add(uint64(len(s.others)))
@@ -173,7 +194,13 @@ func (s *Sender) push(b *mbuf.Buf, way *route.Way) {
 	s.n++
 	packet := b.Bytes()
 	s.queued[i] = b
-	name := &s.names[i]
+	address(&s.names[i], packet, way)
+	s.parts[i].Base = &packet[0]
+	s.parts[i].SetLen(len(packet))
+}
+
+// address fills in the interface and the neighbour that a packet goes to.
+func address(name *unix.RawSockaddrLinklayer, packet []byte, way *route.Way) {
 	*name = unix.RawSockaddrLinklayer{
 		Family: unix.AF_PACKET, Protocol: bigEndian(unix.ETH_P_IP), Ifindex: int32(way.Interface), Halen: uint8(len(way.Neighbour)),
 	}
@@ -181,8 +208,6 @@ func (s *Sender) push(b *mbuf.Buf, way *route.Way) {
 		name.Protocol = bigEndian(unix.ETH_P_IPV6)
 	}
 	copy(name.Addr[:], way.Neighbour[:])
-	s.parts[i].Base = &packet[0]
-	s.parts[i].SetLen(len(packet))
 }
 
 // flush sends what is queued. What the interface refuses joins the others.

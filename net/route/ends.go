@@ -16,11 +16,12 @@ type Ends struct {
 	Interfaces map[int]string      // names by index, of those that are up and no part of another
 	Local      map[netip.Addr]bool // unicast addresses that need no interface to mean something, in use
 	MTU        int                 // the largest of the interfaces
+	Filtered   map[int]bool        // interfaces where tc(8) may filter what comes in
 }
 
 // Equal says whether both are the same.
 func (e Ends) Equal(f Ends) bool {
-	return maps.Equal(e.Interfaces, f.Interfaces) && maps.Equal(e.Local, f.Local) && e.MTU == f.MTU
+	return maps.Equal(e.Interfaces, f.Interfaces) && maps.Equal(e.Local, f.Local) && e.MTU == f.MTU && maps.Equal(e.Filtered, f.Filtered)
 }
 
 // EndsWatcher hears when Ends change.
@@ -32,7 +33,7 @@ type EndsWatcher struct {
 
 // WatchEnds begins to listen in the network namespace of the calling thread.
 func WatchEnds() (*EndsWatcher, error) {
-	events, err := listenFor([]uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR})
+	events, err := listenFor([]uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR})
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,6 @@ func WatchEnds() (*EndsWatcher, error) {
 
 // Run calls changed after each batch of news, and when news were lost, until Close.
 func (w *EndsWatcher) Run(changed func()) error {
-	defer w.asks.Close()
 	for {
 		_, err := w.events.Receive()
 		if w.closed.Load() {
@@ -64,12 +64,12 @@ func (w *EndsWatcher) Close() error {
 	if w.closed.Swap(true) {
 		return nil
 	}
-	return w.events.Close()
+	return errors.Join(w.events.Close(), w.asks.Close())
 }
 
-// Ends asks the kernel. It is for the time before Run, and for what Run calls.
+// Ends asks the kernel. One goroutine at a time may call it.
 func (w *EndsWatcher) Ends() (Ends, error) {
-	e := Ends{Interfaces: make(map[int]string), Local: make(map[netip.Addr]bool)}
+	e := Ends{Interfaces: make(map[int]string), Local: make(map[netip.Addr]bool), Filtered: make(map[int]bool)}
 	links, err := w.dump(unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
 	if err != nil {
 		return e, err
@@ -89,7 +89,37 @@ func (w *EndsWatcher) Ends() (Ends, error) {
 			e.Local[a] = true
 		}
 	}
+	disciplines, err := w.dump(unix.RTM_GETQDISC, make([]byte, sizeofTcMsg))
+	if err != nil {
+		return e, err
+	}
+	for _, m := range disciplines {
+		if index, kind := decodeDiscipline(m.Data); kind == "ingress" || kind == "clsact" {
+			e.Filtered[index] = true
+		}
+	}
 	return e, nil
+}
+
+// sizeofTcMsg is the size of struct tcmsg (linux/rtnetlink.h).
+const sizeofTcMsg = 20
+
+// decodeDiscipline reads struct tcmsg and attributes: the interface and the kind of a queueing discipline.
+func decodeDiscipline(b []byte) (index int, kind string) {
+	const tcaKind = 1
+	if len(b) < sizeofTcMsg {
+		return 0, ""
+	}
+	ad, err := netlink.NewAttributeDecoder(b[sizeofTcMsg:])
+	if err != nil {
+		return 0, ""
+	}
+	for ad.Next() {
+		if ad.Type() == tcaKind {
+			kind = ad.String()
+		}
+	}
+	return int(nativeUint32(b[4:])), kind
 }
 
 func (w *EndsWatcher) dump(kind uint16, data []byte) ([]netlink.Message, error) {

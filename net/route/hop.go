@@ -39,11 +39,11 @@ func (w *Ways) lookUp(dst netip.Addr) *way {
 	if !ok || !hop.plain {
 		return none
 	}
-	mtu, ok := w.askEthernet(hop.link)
+	link, ok := w.askEthernet(hop.link)
 	if !ok {
 		return none
 	}
-	found := &way{Way: Way{Interface: hop.link, MTU: mtu}, hop: hop.gateway}
+	found := &way{Way: Way{Interface: hop.link, Source: link.address, MTU: link.mtu}, hop: hop.gateway}
 	if !found.hop.IsValid() {
 		found.hop = dst
 	}
@@ -98,16 +98,16 @@ func (w *Ways) askRoute(dst netip.Addr, flags uint32) (hop, bool) {
 	return h, ad.Err() == nil
 }
 
-// askEthernet tells the MTU of an interface; false if it is not one that takes Ethernet frames from us.
-func (w *Ways) askEthernet(index int) (mtu int, ok bool) {
+// askEthernet tells of an interface; false if it is not one that takes Ethernet frames from us.
+func (w *Ways) askEthernet(index int) (i iface, ok bool) {
 	header := [unix.SizeofIfInfomsg]byte{}
 	putUint32(header[4:], uint32(index))
 	reply, ok := w.ask(unix.RTM_GETLINK, header[:], unix.SizeofIfInfomsg)
 	if !ok {
-		return 0, false
+		return i, false
 	}
-	l, ok := decodeInterface(reply)
-	return l.mtu, ok && l.ethernet()
+	i, ok = decodeInterface(reply)
+	return i, ok && i.ethernet()
 }
 
 // askNeighbour tells what the kernel knows of a neighbour, which may be nothing.
@@ -177,6 +177,7 @@ type iface struct {
 	hardware uint16 // ARPHRD_*
 	flags    uint32 // IFF_*
 	mtu      int
+	address  [6]byte
 	slave    bool // part of a bridge, a bond, a VRF
 }
 
@@ -202,6 +203,8 @@ func decodeInterface(b []byte) (i iface, ok bool) {
 			i.name = ad.String()
 		case unix.IFLA_MTU:
 			i.mtu = int(min(ad.Uint32(), wire.MaxPacket))
+		case unix.IFLA_ADDRESS:
+			copy(i.address[:], ad.Bytes())
 		case unix.IFLA_MASTER:
 			i.slave = ad.Uint32() != 0
 		}

@@ -15,6 +15,7 @@ import (
 // Way is how a packet to an address leaves this host over Ethernet.
 type Way struct {
 	Interface int     // its index
+	Source    [6]byte // its Ethernet address
 	Neighbour [6]byte // who takes the packet there
 	MTU       int     // of the interface, in bytes
 }
@@ -134,7 +135,6 @@ func (w *Ways) Run() error {
 	go func() { failed <- w.follow() }()
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
-	defer w.asks.Close()
 	for {
 		select {
 		case dst := <-w.wanted:
@@ -155,7 +155,7 @@ func (w *Ways) Close() error {
 		return nil
 	}
 	close(w.done)
-	return w.events.Close()
+	return errors.Join(w.events.Close(), w.asks.Close())
 }
 
 // follow applies the kernel's news.

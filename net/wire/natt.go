@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 )
@@ -38,4 +39,29 @@ func TranslateChecksum(b []byte, p *Packet, before, after netip.Addr) bool {
 	}
 	binary.BigEndian.PutUint16(covered[field:], sum)
 	return true
+}
+
+// SegmentLen finds out into what pieces a datagram of ESP in UDP is to be cut that is a run of several, where the kernel
+// does not tell (see package packet): all are of the returned size in bytes but the last, which may be smaller. The
+// sender makes runs of one SA only, so that each piece begins with its SPI and the next sequence number. It returns 0
+// for a datagram that is one. data is what the UDP header is in front of.
+func SegmentLen(data []byte) int {
+	const head = 8 // SPI and sequence number
+	if len(data) < 2*head {
+		return 0
+	}
+	next := [head]byte(data)
+	sequence := binary.BigEndian.Uint32(next[4:])
+	binary.BigEndian.PutUint32(next[4:], sequence+1)
+	size := head + bytes.Index(data[head:], next[:])
+	if size < head {
+		return 0
+	}
+	for at, n := size, uint32(1); at < len(data); at, n = at+size, n+1 {
+		binary.BigEndian.PutUint32(next[4:], sequence+n)
+		if !bytes.HasPrefix(data[at:], next[:]) {
+			return 0
+		}
+	}
+	return size
 }

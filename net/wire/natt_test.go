@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -83,6 +84,38 @@ func TestTranslateChecksumLeavesAlone(t *testing.T) {
 		before := bytes.Clone(b)
 		if TranslateChecksum(b, p, a, c) || !bytes.Equal(b, before) {
 			t.Errorf("%s: changed", test.name)
+		}
+	}
+}
+
+func TestSegmentLen(t *testing.T) {
+	run := func(spi, sequence uint32, sizes ...int) (b []byte) {
+		for i, n := range sizes {
+			piece := make([]byte, n)
+			binary.BigEndian.PutUint32(piece, spi)
+			binary.BigEndian.PutUint32(piece[4:], sequence+uint32(i))
+			b = append(b, piece...)
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want int
+	}{
+		{"nothing", nil, 0},
+		{"one", run(0x1001, 7, 1400), 0},
+		{"two", run(0x1001, 7, 100, 100), 100},
+		{"many", run(0x1001, 0xfffffffe, 1400, 1400, 1400, 1400), 1400},
+		{"a smaller last one", run(0x1001, 7, 1400, 1400, 60), 1400},
+		{"a larger last one", run(0x1001, 7, 100, 100, 160), 0},
+		{"of two SAs", append(run(0x1001, 7, 100), run(0x1002, 8, 100)...), 0},
+		{"with a gap", append(run(0x1001, 7, 100, 100), run(0x1001, 10, 100)...), 0},
+		{"a last one without a header", append(run(0x1001, 7, 100, 100), 0, 0, 0x10), 0},
+		{"no zero bytes between", append(run(0x1001, 7, 8), run(0x1001, 8, 8)...), 8},
+	} {
+		if got := SegmentLen(c.data); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
 }
