@@ -44,11 +44,13 @@ const ringMemory = 8 << 20
 type fastWire struct {
 	kernel    *Kernel
 	kind      Wire
+	sender    *packet.Sender
 	receiver  *packet.Receiver
 	datagrams *packet.Datagrams
 	ingress   *nft.Ingress
 	watcher   *route.EndsWatcher
 	outRaw    atomic.Bool // packets must not leave the fast way
+	receives  atomic.Bool // some interface is served
 	served    service     // what the rules keep from the stack
 }
 
@@ -93,11 +95,10 @@ func (f *fastWire) open(path *Path) error {
 		}
 		return ways.Way(dst)
 	}
-	sender, err := packet.OpenSender(packet.SenderConfig{Mark: nft.MarkBypass, Way: way, Fallback: path.Wire})
-	if err != nil {
+	if f.sender, err = packet.OpenSender(packet.SenderConfig{Mark: nft.MarkBypass, Way: way, Fallback: path.Wire}); err != nil {
 		return err
 	}
-	k.atShutdown(sender.Close)
+	k.atShutdown(f.sender.Close)
 	if f.watcher, err = route.WatchEnds(); err != nil {
 		return err
 	}
@@ -118,7 +119,8 @@ func (f *fastWire) open(path *Path) error {
 		return err
 	}
 	k.atShutdown(f.ingress.Remove)
-	path.Wire = sender
+	path.Wire = f.sender
+	k.fast.Store(f)
 	k.loop(ways.Run)
 	k.loop(func() error { return path.Inbound(f.receiver) })
 	k.loop(func() error { return path.InboundUDP(f.datagrams) })
@@ -210,6 +212,7 @@ func (f *fastWire) follow() error {
 		f.served = goal
 		time.Sleep(settle)
 		f.take(goal)
+		f.receives.Store(len(goal.interfaces) > 0)
 		return nil
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,9 +66,10 @@ type Kernel struct {
 	Trace   *klog.Logger // gated by net.key.debug
 
 	keepalive *ipsec.Keepalive
-	natEnds   chan struct{} // wakes followEnds
-	wireNews  chan struct{} // wakes fastWire.run
-	aged      chan struct{} // wakes age
+	natEnds   chan struct{}            // wakes followEnds
+	wireNews  chan struct{}            // wakes fastWire.run
+	fast      atomic.Pointer[fastWire] // nil: the raw wire only
+	aged      chan struct{}            // wakes age
 	sockets   *sockets
 
 	netns  string
@@ -112,6 +114,9 @@ func New() (*Kernel, error) {
 		return nil, err
 	}
 	if err := k.addKeyStats(); err != nil {
+		return nil, err
+	}
+	if err := k.addWireStats(); err != nil {
 		return nil, err
 	}
 	return k, nil

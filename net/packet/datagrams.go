@@ -36,6 +36,7 @@ type Datagrams struct {
 	closed atomic.Bool
 	served atomic.Pointer[Served]
 	taken  atomic.Uint64
+	lost   atomic.Uint64
 
 	readFunc func(fd uintptr) bool // read, made once: a method value allocates
 
@@ -117,6 +118,16 @@ func (d *Datagrams) Serve(s *Served) { d.served.Store(s) }
 
 // Taken is how many packets were taken so far.
 func (d *Datagrams) Taken() uint64 { return d.taken.Load() }
+
+// Lost is how many packets of the wire found the socket full so far.
+func (d *Datagrams) Lost() uint64 {
+	_ = d.conn.Control(func(fd uintptr) { // fails after Close
+		if n, err := losses(int(fd)); err == nil {
+			d.lost.Add(n)
+		}
+	})
+	return d.lost.Load()
+}
 
 // WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
 func (d *Datagrams) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
