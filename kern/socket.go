@@ -6,6 +6,7 @@ import (
 	"log/syslog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -204,10 +205,8 @@ func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.Sock
 	if err := s.alive.Set(target, p.Index()); err != nil {
 		return err
 	}
-	if p.In != nil {
-		if err := s.rules.SetSockets(true); err != nil {
-			return err
-		}
+	if err := s.tellRulesLocked(); err != nil {
+		return err
 	}
 	if err := target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In))); err != nil {
 		return errors.Join(err, s.alive.Set(target, nft.SocketNumber(mark)))
@@ -346,5 +345,13 @@ func (s *sockets) forgetLocked() error {
 		return err
 	}
 	s.policy.Keep(func(i uint16) bool { return used[i] })
-	return s.rules.SetSockets(len(s.policy.Inbound()) > 0)
+	return s.tellRulesLocked()
+}
+
+// tellRulesLocked switches the rules on that the policies need.
+func (s *sockets) tellRulesLocked() error {
+	wanted := s.policy.Inbound()
+	return s.rules.SetSockets(len(wanted) > 0, slices.ContainsFunc(wanted, func(p *spd.SocketPolicy) bool {
+		return p.Unknown() || p.In.Type == pfkey.PolicyIPsec
+	}))
 }

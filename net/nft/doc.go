@@ -27,7 +27,8 @@
 // it accepts. A TUN device does not tell marks, so these packets do not go to enc0: they wait in SocketQueue while kipsec
 // sends what the policy makes of them. What arrives in clear for a socket with MarkInBypass passes, for others with a policy
 // it is queued; the rules ask only while there is any such socket, see SetSockets. They see the sockets of TCP and UDP only. A
-// connection that is about to be accepted, and one that has ended, shows them no mark: its packets are queued as well.
+// connection that is about to be accepted, and one that has ended, shows them no mark: its packets are queued as well while some
+// socket asks for protection of what arrives, and pass where nobody answers.
 //
 // What the marks mean to routing is package route's business, what happens to queued packets package nfq's. The rules pick
 // by addresses only, and may pick more than a policy covers but never less: the engine decides.

@@ -199,13 +199,23 @@ func lookup(f family, s shape, set string, base expr.PayloadBase, src, dst uint3
 }
 
 // queue hands the packet to the listener of an NFQUEUE number; without one the packet is dropped. Native uses nftables' own
-// expression, otherwise it is the target of iptables, revision 1, called through nft_compat.
-func queue(number uint16, native bool) exprs {
-	if native {
-		return exprs{&expr.Queue{Num: number, Total: 1}}
-	}
-	info := make(xt.Unknown, 8) // struct xt_NFQ_info_v1 {number, total uint16}, padded as XT_ALIGN does
+// expression, otherwise it is the target of iptables called through nft_compat.
+func queue(number uint16, native bool) exprs { return queueTo(number, native, false) }
+
+// queueIfHeard does the same where there is a listener; without one the packet goes on.
+func queueIfHeard(number uint16, native bool) exprs { return queueTo(number, native, true) }
+
+func queueTo(number uint16, native, bypass bool) exprs {
+	var flag expr.QueueFlag
+	info := make(xt.Unknown, 8) // struct xt_NFQ_info_v2 {number, total, bypass uint16}, padded as XT_ALIGN does
 	copy(info, binaryutil.NativeEndian.PutUint16(number))
 	copy(info[2:], binaryutil.NativeEndian.PutUint16(1))
-	return exprs{&expr.Target{Name: "NFQUEUE", Rev: 1, Info: &info}}
+	if bypass {
+		flag = expr.QueueFlagBypass
+		copy(info[4:], binaryutil.NativeEndian.PutUint16(1))
+	}
+	if native {
+		return exprs{&expr.Queue{Num: number, Total: 1, Flag: flag}}
+	}
+	return exprs{&expr.Target{Name: "NFQUEUE", Rev: 2, Info: &info}}
 }

@@ -16,11 +16,13 @@ const (
 	againChain  = "again"
 	errorsChain = "errors"
 
-	forgetChain   = "forget"   // takes our bits away from a packet's mark
-	senderChain   = "sender"   // packets of sockets with MarkBypass
-	receiverChain = "receiver" // packets for sockets with a policy
-	udpSet        = "esp-udp"  // holds the number of the family while ESP in UDP is taken away from UDP
-	socketsSet    = "sockets"  // holds the number of the family while there may be sockets with a policy
+	forgetChain    = "forget"    // takes our bits away from a packet's mark
+	senderChain    = "sender"    // packets of sockets with MarkBypass
+	receiverChain  = "receiver"  // packets for sockets with a policy
+	udpSet         = "esp-udp"   // holds the number of the family while ESP in UDP is taken away from UDP
+	acceptingChain = "accepting" // packets of connections that are not accepted yet
+	socketsSet     = "sockets"   // holds the number of the family while there may be sockets with a policy
+	acceptingSet   = "accepting" // the same, of policies that ask for protection of what arrives
 )
 
 // baseChain is one row of the fixed part of the ruleset.
@@ -66,6 +68,7 @@ func baseChains(f family, c Config, has features) []baseChain {
 			rule(carriesIPsec(), accept()),
 			rule(familyIn(socketsSet), jump(receiverChain)),
 			jump(inChain),
+			rule(familyIn(acceptingSet), jump(acceptingChain)),
 		}},
 		{"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 20, []exprs{
 			rule(fromEnc, accept()),

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"kipsec/net/nft"
+	"kipsec/net/ns"
 	"kipsec/net/ns/nstest"
 )
 
@@ -121,7 +123,7 @@ func TestSocketsThatReceive(t *testing.T) {
 	}
 	for _, f := range families {
 		for _, on := range []bool{true, false, true} {
-			if err := table.SetSockets(on); err != nil {
+			if err := table.SetSockets(on, on); err != nil {
 				t.Fatal(err)
 			}
 			seen := map[bool]int32{true: 1, false: 0}[on]
@@ -135,7 +137,7 @@ func TestSocketsThatReceive(t *testing.T) {
 		}
 	}
 	// A table that is made anew keeps the switch as it is.
-	if err := table.SetSockets(false); err != nil {
+	if err := table.SetSockets(false, false); err != nil {
 		t.Fatal(err)
 	}
 	n.mid.Sh("nft delete table ip kipsec")
@@ -145,39 +147,66 @@ func TestSocketsThatReceive(t *testing.T) {
 	ask("made anew", "7", "10.2.0.2", n.right, nft.SocketMark(0, 5, false, false), 0)
 }
 
-// A connection that is about to be accepted has no mark that the rules could see; it is asked about.
+// A connection that is about to be accepted has no mark that the rules could see. It is asked about where sockets want
+// protection, and held up by nobody if the answer never comes.
 func TestSocketThatAccepts(t *testing.T) {
 	n := newNet(t)
 	_, table := n.divert(t, nft.Selectors{})
 	if !table.Sockets() {
 		t.Skip("no NFT_SOCKET in this kernel")
 	}
-	queue := newAnswer(t, n.mid, rules.Queue)
-	queue.pass.Store(true)
-	for _, f := range families {
+	connect := func(mid string) error {
 		var server net.Listener
 		n.mid.Do(func() (err error) {
-			l := net.ListenConfig{Control: mark(int(nft.SocketMark(0, 5, true, true)))}
+			l := net.ListenConfig{}
 			l.SetMultipathTCP(false)
-			server, err = l.Listen(context.Background(), "tcp", net.JoinHostPort(f.mid, "80"))
+			server, err = l.Listen(context.Background(), "tcp", net.JoinHostPort(mid, "80"))
 			return err
 		})
-		before := queue.asked.Load()
-		n.left.Do(func() error {
+		defer server.Close()
+		return ns.Do(n.left.Name, func() error {
 			c, err := net.DialTimeout("tcp", server.Addr().String(), 5*patience)
 			if err != nil {
 				return err
 			}
-			return c.Close()
+			defer c.Close()
+			// The client is content before the last packet of the handshake arrives; the server is not.
+			server.(*net.TCPListener).SetDeadline(time.Now().Add(5 * patience))
+			accepted, err := server.Accept()
+			if err == nil {
+				accepted.Close()
+			}
+			return err
 		})
-		c, err := server.Accept()
-		if err != nil {
-			t.Fatal(err)
+	}
+	for _, f := range families {
+		if err := connect(f.mid); err != nil {
+			t.Errorf("%s: nobody answers: %v", f.name, err)
 		}
-		if got := queue.asked.Load() - before; got == 0 {
-			t.Errorf("%s: not asked about a handshake", f.name)
+	}
+	queue := newAnswer(t, n.mid, rules.Queue)
+	queue.pass.Store(true)
+	for _, f := range families {
+		for _, protected := range []bool{true, false} {
+			if err := table.SetSockets(true, protected); err != nil {
+				t.Fatal(err)
+			}
+			before := queue.asked.Load()
+			if err := connect(f.mid); err != nil {
+				t.Errorf("%s: %v", f.name, err)
+			}
+			if got := queue.asked.Load() - before; (got > 0) != protected {
+				t.Errorf("%s: asked %d times, protected %v", f.name, got, protected)
+			}
 		}
-		c.Close()
-		server.Close()
+	}
+	if err := table.SetSockets(true, true); err != nil {
+		t.Fatal(err)
+	}
+	queue.pass.Store(false)
+	for _, f := range families {
+		if connect(f.mid) == nil {
+			t.Errorf("%s: accepted against the verdict", f.name)
+		}
 	}
 }

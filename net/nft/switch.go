@@ -8,7 +8,7 @@ import (
 
 // switches are the sets that turn rules on and off: such a set holds the number of the family while it is on. All are on after
 // Install.
-var switches = [...]string{socketsSet, udpSet}
+var switches = [...]string{socketsSet, acceptingSet, udpSet}
 
 // addSwitches makes the sets; those in off are off.
 func addSwitches(tx *nftables.Conn, t *nftables.Table, f family, off map[string]bool) {
