@@ -16,6 +16,7 @@ import (
 //
 //	Output   parse, policy, what no policy covers, fragments
 //	decide   the policy's part of that, without any effect
+//	carryOut the decision's effects
 //	Protect  the same for the pieces of a packet whose policy is known
 //	plan     the SA of each request; what happens where one is missing
 //	resolve  the SA of each request, without any effect
@@ -36,17 +37,22 @@ func (e *Engine) output(b *mbuf.Buf, later *esp.Sealing) Verdict {
 		return v
 	}
 	policy, action, why := e.decide(&p, b.Bytes())
+	return e.carryOut(b, &p, policy, action, why, later)
+}
+
+// carryOut does what was decided about an outbound packet.
+func (e *Engine) carryOut(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, action Action, why stats.Reason, later *esp.Sealing) Verdict {
 	if policy != nil && action != Reassemble {
 		policy.Touch(now())
 	}
 	switch {
 	case action == Send:
-		return e.protect(b, &p, policy, later)
+		return e.protect(b, p, policy, later)
 	case why == stats.OutIncomplete:
 		e.askForRequests(policy)
 	}
 	if why != stats.OK {
-		return e.drop(why, &p, 0, nil, 0)
+		return e.drop(why, p, 0, nil, 0)
 	}
 	return Verdict{Action: action}
 }

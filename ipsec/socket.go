@@ -42,22 +42,10 @@ func (e *Engine) outputSocket(b *mbuf.Buf, s *spd.SocketPolicy, later *esp.Seali
 		return v
 	}
 	policy, action, why := e.decideSocket(&p, b.Bytes(), s)
-	if policy != nil && action != Reassemble {
-		policy.Touch(now())
-	}
 	if action == Send && e.unreachable(&p) {
-		return e.drop(stats.OutLocalScope, &p, policy.Requests[0].Proto, nil, 0)
+		action, why = Drop, stats.OutLocalScope
 	}
-	switch {
-	case action == Send:
-		return e.protect(b, &p, policy, later)
-	case why == stats.OutIncomplete:
-		e.askForRequests(policy)
-	}
-	if why != stats.OK {
-		return e.drop(why, &p, 0, nil, 0)
-	}
-	return Verdict{Action: action}
+	return e.carryOut(b, &p, policy, action, why, later)
 }
 
 // decideSocket is decide for a packet of a socket.
