@@ -153,6 +153,15 @@ must at left ip route del 10.1.0.2/32 dev to-right
 protected "interfaces and addresses"
 closed "interfaces and addresses" "$from"
 
+step "IPv6 is disabled, and enabled again"
+from=$(now)
+at left sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6'
+sleep 0.2
+at left sh -c 'echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6'
+at left ip -6 addr add fd00:1::1/64 dev to-right nodad
+protected "IPv6 again"
+closed "IPv6 again" "$from"
+
 step "enc0 is taken down, and brought up again"
 from=$(now)
 must at left ip link set enc0 down

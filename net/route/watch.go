@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watcher hears when Linux or somebody takes away what Install made: routes vanish when the interface goes down, rules with
-// `ip rule flush`.
+// Watcher hears when Linux or somebody takes away what Install made: routes vanish when the interface goes down or IPv6 is
+// disabled on it, rules with `ip rule flush`.
 type Watcher struct {
 	nl     *netlink.Conn
 	index  int
@@ -72,7 +72,7 @@ func (w *Watcher) Close() error {
 }
 
 // isLoss says whether a message tells that Install is to be called again: a route or rule of ours is gone, or the interface
-// is up again after it was down.
+// is up again after it was down, or has IPv6 again, for which Linux gives it a route for multicast.
 func (w *Watcher) isLoss(m netlink.Message) bool {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK:
@@ -84,10 +84,27 @@ func (w *Watcher) isLoss(m netlink.Message) bool {
 		return wasDown && !w.down
 	case unix.RTM_DELROUTE:
 		return !w.down && len(m.Data) >= unix.SizeofRtMsg && m.Data[5] == protocol
+	case unix.RTM_NEWROUTE:
+		return len(m.Data) >= unix.SizeofRtMsg && m.Data[0] == unix.AF_INET6 && m.Data[5] == unix.RTPROT_KERNEL &&
+			m.Data[7] == unix.RTN_MULTICAST && routeDevice(m.Data[unix.SizeofRtMsg:]) == w.index
 	case unix.RTM_DELRULE:
 		return len(m.Data) >= unix.SizeofRtMsg && ruleProtocol(m.Data[unix.SizeofRtMsg:]) == protocol
 	}
 	return false
+}
+
+// routeDevice is the index of the interface to which a route leads, by its attributes; 0 when they do not tell.
+func routeDevice(attributes []byte) int {
+	ad, err := netlink.NewAttributeDecoder(attributes)
+	if err != nil {
+		return 0
+	}
+	for ad.Next() {
+		if ad.Type() == unix.RTA_OIF && len(ad.Bytes()) == 4 {
+			return int(ad.Uint32())
+		}
+	}
+	return 0
 }
 
 // ruleProtocol is who made a rule, by its attributes; 0 when they do not tell.
