@@ -95,28 +95,30 @@ func (w *Watcher) isLoss(m netlink.Message) bool {
 
 // routeDevice is the index of the interface to which a route leads, by its attributes; 0 when they do not tell.
 func routeDevice(attributes []byte) int {
-	ad, err := netlink.NewAttributeDecoder(attributes)
-	if err != nil {
-		return 0
-	}
-	for ad.Next() {
-		if ad.Type() == unix.RTA_OIF && len(ad.Bytes()) == 4 {
-			return int(ad.Uint32())
-		}
+	if b := attribute(attributes, unix.RTA_OIF); len(b) == 4 {
+		return int(binary.NativeEndian.Uint32(b))
 	}
 	return 0
 }
 
 // ruleProtocol is who made a rule, by its attributes; 0 when they do not tell.
 func ruleProtocol(attributes []byte) uint8 {
-	ad, err := netlink.NewAttributeDecoder(attributes)
-	if err != nil {
-		return 0
-	}
-	for ad.Next() {
-		if ad.Type() == unix.FRA_PROTOCOL && len(ad.Bytes()) == 1 {
-			return ad.Uint8()
-		}
+	if b := attribute(attributes, unix.FRA_PROTOCOL); len(b) == 1 {
+		return b[0]
 	}
 	return 0
+}
+
+// attribute returns the attribute of a type, nil when there is none.
+func attribute(attributes []byte, kind uint16) []byte {
+	ad, err := netlink.NewAttributeDecoder(attributes)
+	if err != nil {
+		return nil
+	}
+	for ad.Next() {
+		if ad.Type() == kind {
+			return ad.Bytes()
+		}
+	}
+	return nil
 }
