@@ -6,7 +6,9 @@ import (
 	"log/syslog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"kipsec/net/nft"
 	"kipsec/net/packet"
 	"kipsec/net/route"
+	"kipsec/net/wire"
 )
 
 // Wire says how protected packets come and go.
@@ -227,6 +230,7 @@ func (f *fastWire) goal() (service, error) {
 		var in, out bool
 		err := f.kernel.inside(func() (err error) {
 			in, out, err = nft.Foreign()
+			in = in || othersListen()
 			return err
 		})()
 		if err != nil {
@@ -276,4 +280,27 @@ func (f *fastWire) take(s service) {
 	}
 	f.receiver.Serve(served)
 	f.datagrams.Serve(served)
+}
+
+// othersListen says whether there are raw sockets for protocols of IPsec beside our own, one for each family.
+func othersListen() bool {
+	for _, file := range []string{"raw", "raw6"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err != nil {
+			continue // a kernel without IPv6
+		}
+		count := make(map[string]int)
+		for line := range strings.Lines(string(text)) {
+			if fields := strings.Fields(line); len(fields) > 1 {
+				_, proto, _ := strings.Cut(fields[1], ":") // the local address, and the protocol in hexadecimal
+				count[proto]++
+			}
+		}
+		for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp} {
+			if count[fmt.Sprintf("%04X", proto)] > 1 {
+				return true
+			}
+		}
+	}
+	return false
 }

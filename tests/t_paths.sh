@@ -3,6 +3,7 @@
 # what arrives is what docs/policy.md says. Then fragments of two origins, which must not become one packet.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+export KIPSEC_WIRE=raw # the judges are raw sockets of others
 here=$(cd "$(dirname "$0")" && pwd)
 
 # left 10.1.0.1 ── 10.1.0.2 mid 10.2.0.1 ── 10.2.0.2 right, IPv6 alike

@@ -101,6 +101,13 @@ must at left ping -c 1 -W 2 10.1.0.2 >/dev/null
 at left tc qdisc add dev to-right clsact 2>/dev/null && wired left in raw && at left tc qdisc del dev to-right clsact
 wired left in fast
 
+behind other left python3 -c 'import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 50)
+time.sleep(60)'
+wired left in raw # within five seconds: nobody tells of a socket
+kill "$(pid other)"
+wired left in fast
+
 step "enabled 0 leaves ESP to the stack"
 at left "$BIN/sysctl" -q -w net.inet.ipsec.enabled=0
 wired left in raw
