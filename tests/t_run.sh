@@ -127,6 +127,12 @@ nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
 	equal "nobody with CAP_NET_ADMIN" \
 		"$(at left "$run" $nobody --inh-caps=+net_admin --ambient-caps=+net_admin $(client) socket)" "socket fd"
 	equal "nobody runs kipsec-run" "$(at left $nobody "$run" $(client) socket)" "socket EPERM"
+	if [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" = 0 ]; then
+		at left $nobody "$run" $(client) options >"$work/options"
+		contains "nobody's socket" "$work/options" "^v4 out bypass EACCES"
+		contains "nobody's socket" "$work/options" "^v4 out entrust ok"
+		contains "nobody's socket" "$work/options" "^UDP_ENCAP is 2"
+	fi
 	equal "a way to more privilege, of nobody" "$(at left $nobody "$run" grep NoNewPrivs /proc/self/status | cut -f 2)" 1
 	equal "a way to more privilege, of root" "$(at left "$run" grep NoNewPrivs /proc/self/status | cut -f 2)" 0
 }
@@ -188,7 +194,7 @@ for address in 10.1.0.2 fd00:1::2; do
 	sniff right to-left wire "esp or udp"
 	ask "send ok" send $address
 	sniffed wire
-	equal "packets to $address" "$(sed -n 's/.*> [0-9a-f.:]*[.:]\(100[12]\): UDP.*/\1/p; s/.* ESP(spi=\([^,]*\).*/\1/p' "$work/wire" | tr '\n' ' ')" \
+	equal "packets to $address" "$(sed -n 's/.*> [0-9a-f.:]*[.:]\(100[12]\): UDP.*/\1/p; s/.* ESP(spi=\([^,]*\).*/\1/p' "$work/wire" | sort | tr '\n' ' ')" \
 		"0x00001001 1002 "
 done
 
@@ -221,6 +227,9 @@ threads() { find "/proc/$supervisor/task" -mindepth 1 -maxdepth 1 | wc -l; }
 before=$(descriptors)
 order "$work/probe" 64 50
 equal "programs that were content" "$(grep -c -x ok "$work/many")" 2
+for _ in 1 2 3; do order timeout -s KILL 0.3 "$work/probe" 64 100000; done
+order "$work/probe" 1 1
+equal "programs that were content, after others were killed" "$(grep -c -x ok "$work/many")" 3
 wait_for 3 test "$(descriptors)" -le "$before" || fail "$(descriptors) descriptors of the supervisor, were $before"
 [ "$(threads)" -le 100 ] || fail "$(threads) threads of the supervisor"
 

@@ -3,6 +3,7 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 unshare -Urnm true 2>/dev/null || skip "this kernel makes no user namespaces"
+here=$(cd "$(dirname "$0")" && pwd)
 cat >"$work/inside.sh" <<END
 set -eu
 export PATH="$BIN:\$PATH"
@@ -29,6 +30,8 @@ spdadd 127.0.0.1 10.1.0.3 any -P in ipsec esp/transport//require;
 EOF
 ping -c 1 -W 2 -I 127.0.0.1 10.1.0.3
 setkey -D | grep 'allocated: 2'
+kipsec-run /usr/bin/python3 "$here/kernel_client.py" peek 3 | grep 'peek ok'
+kipsec-run /usr/bin/python3 "$here/kernel_client.py" options | grep 'v4 out bypass ok'
 kill \$daemon
 wait \$daemon
 test ! -e /run/kipsec

@@ -44,7 +44,7 @@ var hasty = []seccomp.Rule{
 		{Arg: 2, Op: seccomp.Has, Value: 0xffffffff},
 		{Arg: 2, Op: seccomp.Below, Value: impatient},
 	}},
-	{Call: seccomp.Ppoll, Tests: []seccomp.Test{{Arg: 1, Value: 1}}},
+	{Call: seccomp.Ppoll, Tests: []seccomp.Test{{Arg: 1, Value: 1}, {Arg: 2, Op: seccomp.Has, Value: 0xffffffff}}}, // not for ever
 }
 
 // impatient is the time in milliseconds that may be too short to wait for kipsecd.
