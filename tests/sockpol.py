@@ -99,6 +99,8 @@ def send(kind, address, port, *policies, message=b"hello"):
 
 
 def much(kind, address, port, *policies):
+    global PATIENCE
+    PATIENCE *= 6  # each packet of such a socket is asked about
     return send(kind, address, port, *policies, message=os.urandom(5000 if kind == "udp" else 3 << 20))
 
 
