@@ -3,9 +3,10 @@
 # whatever it is and becomes.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+(cd "$here/.." && CGO_ENABLED=0 go build -o "$work/probe" ./tests/probe) || skip "no go to build the probe with"
 two_hosts
 run=$BIN/kipsec-run
-here=$(cd "$(dirname "$0")" && pwd)
 client() { echo "/usr/bin/python3 $here/kernel_client.py"; }
 
 # status WANT COMMAND...: of a command on the left
@@ -199,7 +200,6 @@ for address in 10.1.0.2 fd00:1::2; do
 done
 
 step "static programs, in a chroot with nothing else, of other processors, with many callers"
-(cd "$here/.." && CGO_ENABLED=0 go build -o "$work/probe" ./tests/probe) || skip "no go to build the probe with"
 mkdir "$work/root"
 cp "$work/probe" "$work/root/probe"
 equal "static" "$(at left "$run" "$work/probe")" ok
