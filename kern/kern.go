@@ -203,7 +203,12 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(sender.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, MTU: sender.MTU, workers: k.workers()}
+	loop, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkLoopback})
+	if err != nil {
+		return err
+	}
+	k.atShutdown(loop.Close)
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers()}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err

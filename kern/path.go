@@ -22,13 +22,14 @@ type Path struct {
 	Engine *ipsec.Engine
 	Local  link.Link // the stack's side, enc0
 	Wire   link.Link // where finished packets go
+	Loop   link.Link // the way to the stack for packets of ::1, which it takes from lo only; nil: Local
 
 	// MTU returns the largest packet in bytes that the way of clear packets to an address carries.
 	MTU func(dst netip.Addr) int
 
 	workers *workers // help with cryptography; nil: nobody does
 
-	mu sync.Mutex // held to write to Local: several wires deliver to it
+	mu sync.Mutex // held to write to Local and Loop: several wires deliver to them
 }
 
 // batch is how many packets one system call may bring.
@@ -63,13 +64,34 @@ func each(from link.Link, run func([]*mbuf.Buf)) error {
 
 // deliver writes packets to the stack.
 func (p *Path) deliver(bufs []*mbuf.Buf) {
-	if len(bufs) == 0 {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if bufs = p.deliverLoopbackLocked(bufs); len(bufs) == 0 {
+		return
+	}
 	p.Local.WriteBatch(bufs) // what the stack refuses, it counts itself
 }
+
+// deliverLoopbackLocked writes packets of ::1 to Loop and returns the others.
+func (p *Path) deliverLoopbackLocked(bufs []*mbuf.Buf) (others []*mbuf.Buf) {
+	if p.Loop == nil || !slices.ContainsFunc(bufs, isLoopback6) {
+		return bufs
+	}
+	var loop []*mbuf.Buf
+	for _, b := range bufs {
+		if isLoopback6(b) {
+			loop = append(loop, b)
+		} else {
+			others = append(others, b)
+		}
+	}
+	if failed, err := p.Loop.WriteBatch(loop); failed > 0 {
+		p.Engine.WireFailed(6, failed, err)
+	}
+	return others
+}
+
+func isLoopback6(b *mbuf.Buf) bool { return version(b) == 6 && wire.IPv6(b.Bytes()).Dst().IsLoopback() }
 
 // outbound is the state of one goroutine that sends.
 type outbound struct {

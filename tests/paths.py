@@ -17,7 +17,7 @@ import time
 
 TAG, BIN = sys.argv[1:3]
 PORT = 7000
-ESP, OSPF = 50, 89
+IPCOMP, OSPF = 108, 89
 V4 = {"left": "10.1.0.1", "mid": "10.1.0.2", "alias": "10.1.0.3", "right": "10.2.0.2", "loop": "127.0.0.1", "group": "224.0.0.251"}
 V6 = {"left": "fd00:1::1", "mid": "fd00:1::2", "alias": "fd00:1::3", "right": "fd00:2::2", "loop": "::1", "group": "ff02::fb"}
 FAR = "with a hop limit that a router has lowered"
@@ -64,7 +64,7 @@ class Host:
             s.bind((wild, PORT))
             self.receive.append(s)
             self.raw[family, PORT] = s
-            for proto in ESP, OSPF, socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6:
+            for proto in IPCOMP, OSPF, socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6:
                 r = socket.socket(family, socket.SOCK_RAW, proto)
                 if family == socket.AF_INET6:
                     r.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
@@ -106,7 +106,7 @@ def paths(hosts):
     """Yields name, sender, receiver, family, kind of socket, packet made of the mark, destination, and what has to allow it."""
     plain = lambda mark: mark
     large = lambda mark: mark + bytes(3000)
-    esp = lambda mark: bytes([0, 0, 9, 9, 0, 0, 0, 1]) + mark
+    ipcomp = lambda mark: bytes([17, 0, 9, 9]) + mark
     for family, a in (socket.AF_INET, V4), (socket.AF_INET6, V6):
         six = family == socket.AF_INET6
         control = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
@@ -118,8 +118,11 @@ def paths(hosts):
             yield name + ", raw", me, peer, family, OSPF, plain, a[peer], needs
             yield name + ", ICMP", me, peer, family, control, echo, a[peer], needs
             yield name + ", ICMP error", me, peer, family, control, error, a[peer], needs
-            # IPsec for this host is not asked about.
-            yield name + ", IPsec", me, peer, family, ESP, esp, a[peer], "" if name == "received" else needs
+            # Where kipsecd runs it keeps IPsec for the host from other sockets.
+            if name == "sent":
+                yield name + ", IPsec", me, "right", family, IPCOMP, ipcomp, a["right"], needs
+            elif name == "forwarded":
+                yield name + ", IPsec", me, peer, family, IPCOMP, ipcomp, a[peer], needs
         yield "own address", "mid", "mid", family, PORT, plain, a["alias"], "in out"
         yield "loopback", "mid", "mid", family, PORT, plain, a["loop"], "in out"
         for name, me, peer, needs in ("sent", "mid", "left", "out"), ("received", "left", "mid", "in"):

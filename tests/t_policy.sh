@@ -90,6 +90,22 @@ sniffed wire
 contains "loopback" "$work/wire" "127.0.0.1 > 127.0.0.2: ESP"
 lacks "loopback" "$work/wire" "ICMP echo"
 printf 'flush; spdflush;\n' | setkey left
+cat <<END | setkey left
+add ::1 ::1 esp 0x1001 -m transport -r 4 -E aes-gcm-16 $key_gcm;
+spdadd ::1 ::1 any -P out ipsec esp/transport//require;
+spdadd ::1 ::1 any -P in ipsec esp/transport//require;
+END
+sniff left lo wire "ip6"
+must at left ping -c 1 -W 2 ::1 >/dev/null
+listen left got ::1 4000
+echo "over ::1" | at left nc -N -w 2 ::1 4000 || fail "TCP over ::1"
+wait_for 2 grep -q "over ::1" "$work/got" || fail "TCP over ::1 did not arrive"
+sniffed wire
+contains "::1" "$work/wire" "::1 > ::1: ESP"
+printf 'spdflush; spdadd ::1 ::1 any -P in ipsec esp/transport//require;\n' | setkey left
+refuse at left ping -c 1 -W 1 ::1 >/dev/null
+printf 'flush; spdflush;\n' | setkey left
+must at left ping -c 1 -W 1 ::1 >/dev/null
 {
 	transport_keys 10.1.0.1 10.1.0.3
 	require 10.1.0.1 10.1.0.3

@@ -4,7 +4,7 @@
 // pairs of addresses they pick:
 //
 //	hook prerouting  fragments fragments that match "in" are queued, but those of IPsec and those from enc0
-//	hook prerouting  enter     forget our bits of the mark; packets from enc0 get MarkReturn
+//	hook prerouting  enter     forget our bits of the mark, but for MarkLoopback on lo; packets from enc0 get MarkReturn
 //	hook prerouting  divert    packets to be forwarded that match "out" get MarkForward
 //	hook input       input     ESP in UDP is taken away from UDP;
 //	                           packets from enc0, IPsec itself and neighbour discovery pass; others are judged by the mark of
@@ -71,6 +71,10 @@ const (
 	MarkOutBypass uint32 = 0x08000000
 	// MarkInBypass says that clear packets for the socket pass.
 	MarkInBypass uint32 = 0x04000000
+
+	// MarkLoopback is on what kipsec took out of its protection and sends on through lo, because Linux takes packets of ::1 from
+	// nowhere else. It has the number of no policy.
+	MarkLoopback = MarkBypass | MarkOutBypass
 
 	socketShift = 16
 	maxSocket   = 1<<10 - 1

@@ -71,6 +71,11 @@ func marked(bits uint32) exprs {
 	return rule(maskMark(bits, 0), is(expr.CmpOpNeq, binaryutil.NativeEndian.PutUint32(0)))
 }
 
+// unprotected matches packets with MarkLoopback.
+func unprotected() exprs {
+	return rule(maskMark(MarkMask|MarkSocket, 0), is(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(MarkLoopback)))
+}
+
 // maskMark loads (mark AND keep) XOR flip.
 func maskMark(keep, flip uint32) exprs {
 	return exprs{

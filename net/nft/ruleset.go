@@ -90,8 +90,11 @@ func baseChains(f family, c Config, has features) []baseChain {
 		chains[5].rules = append(chains[5].rules, rule(isError, jump(errorsChain)))
 	}
 	if f.size == 16 {
-		input, output := &chains[3], &chains[5]
+		enter, input, output := &chains[1], &chains[3], &chains[5]
+		fromLoopback := rule(fromDevice("lo"), unprotected())
+		enter.insert(0, rule(fromLoopback, accept()))
 		input.insert(6, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(), accept()))
+		input.insert(1, rule(fromLoopback, setMark(MarkMask|MarkSocket, 0), accept()))
 		output.insert(2, rule(neighbourDiscovery(), accept()))
 	}
 	return chains
