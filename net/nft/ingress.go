@@ -214,12 +214,24 @@ func forUs(f family) exprs {
 	if f.size == 16 {
 		kind = unix.ETH_P_IPV6
 	}
+	source := ofIP(f.offset, uint32(f.size))
 	return rule(
 		ofIP(f.offset+uint32(f.size), uint32(f.size)), exprs{&expr.Lookup{SourceRegister: reg, SetName: localSet(f)}},
+		source, exprs{&expr.Lookup{SourceRegister: reg, SetName: localSet(f), Invert: true}}, // or the stack has to drop it
+		notLoopback(f),
 		exprs{&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: reg}}, is(expr.CmpOpEq, []byte{unix.PACKET_HOST}),
 		load(expr.PayloadBaseLLHeader, 12, 2, reg), is(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, kind)),
 		verdict(expr.VerdictDrop, ""),
 	)
+}
+
+// notLoopback matches packets whose source is not a loopback address.
+func notLoopback(f family) exprs {
+	loopback := netip.IPv6Loopback().AsSlice()
+	if f.size == 4 {
+		loopback = []byte{127}
+	}
+	return rule(ofIP(f.offset, uint32(len(loopback))), is(expr.CmpOpNeq, loopback))
 }
 
 // RemoveIngress takes away what any kipsec left of it in the network namespace of the calling thread. It is no error when

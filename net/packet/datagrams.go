@@ -254,7 +254,7 @@ func (s *Served) takesUDP(b []byte, header, from int) bool {
 		return false
 	}
 	udp := wire.UDP(b[header:])
-	dst, _ := destination(b)
-	return udp.Length() >= wire.UDPHeaderLen+4 && s.Interfaces[from] && s.Local[dst] &&
+	src, dst, _ := addresses(b)
+	return udp.Length() >= wire.UDPHeaderLen+4 && s.between(src, dst, from) &&
 		(udp.DstPort() == wire.PortESPInUDP || s.Ends[netip.AddrPortFrom(dst, udp.DstPort())])
 }

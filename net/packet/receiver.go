@@ -51,9 +51,9 @@ type Receiver struct {
 	ring *ring
 	pace pace
 	last struct {
-		served *Served
-		from   int32
-		dst    netip.Addr
+		served   *Served
+		from     int32
+		src, dst netip.Addr
 	} // what was found to be served last
 }
 
@@ -241,29 +241,35 @@ func (r *Receiver) drain(bufs []*mbuf.Buf) (n int) {
 // takes says whether a packet is ours. The ingress rules of package nft say the same of it, or the stack would get it
 // too, or neither.
 func (r *Receiver) takes(s *Served, f frame) bool {
-	dst, ok := destination(f.packet)
+	src, dst, ok := addresses(f.packet)
 	if !ok || claimed(f.packet) > r.ring.largest() {
 		return false
 	}
-	if l := &r.last; l.served == s && l.from == f.from.Ifindex && l.dst == dst {
+	if l := &r.last; l.served == s && l.from == f.from.Ifindex && l.dst == dst && l.src == src {
 		return true
 	}
-	if !s.Interfaces[int(f.from.Ifindex)] || !s.Local[dst] {
+	if !s.between(src, dst, int(f.from.Ifindex)) {
 		return false
 	}
-	r.last.served, r.last.from, r.last.dst = s, f.from.Ifindex, dst
+	r.last.served, r.last.from, r.last.src, r.last.dst = s, f.from.Ifindex, src, dst
 	return true
 }
 
-// destination reads the address; false where there is no whole header. The filter has looked at everything else.
-func destination(b []byte) (netip.Addr, bool) {
+// between says whether packets of two addresses that come in through an interface are ours. Those that claim to come from this
+// host are left to the stack, which drops them.
+func (s *Served) between(src, dst netip.Addr, from int) bool {
+	return s.Interfaces[from] && s.Local[dst] && !s.Local[src] && !src.IsLoopback()
+}
+
+// addresses reads source and destination; false where there is no whole header. The filter has looked at everything else.
+func addresses(b []byte) (src, dst netip.Addr, ok bool) {
 	switch {
 	case len(b) >= wire.IPv4HeaderLen && b[0]>>4 == 4:
-		return wire.IPv4(b).Dst(), true
+		return wire.IPv4(b).Src(), wire.IPv4(b).Dst(), true
 	case len(b) >= wire.IPv6HeaderLen && b[0]>>4 == 6:
-		return wire.IPv6(b).Dst(), true
+		return wire.IPv6(b).Src(), wire.IPv6(b).Dst(), true
 	}
-	return netip.Addr{}, false
+	return src, dst, false
 }
 
 // claimed is the length of a packet by its header.

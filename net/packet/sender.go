@@ -142,7 +142,7 @@ func (s *Sender) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
 	var way route.Way
 	var ok bool
 	for _, b := range bufs {
-		dst, whole := destination(b.Bytes())
+		_, dst, whole := addresses(b.Bytes())
 		if whole && dst != last {
 			way, ok = s.config.Way(dst)
 			last = dst
