@@ -1,7 +1,6 @@
 package packet
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -39,7 +38,7 @@ type Served struct {
 // again, so that each of its turns finds a batch and the sender of each packet is spared a wake-up.
 type Receiver struct {
 	fd     int
-	wake   int // an eventfd that Close writes to
+	sleep  *sleeper
 	closed atomic.Bool
 	served atomic.Pointer[Served]
 	taken  atomic.Uint64
@@ -95,7 +94,7 @@ func OpenReceiver(c ReceiverConfig) (*Receiver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a packet socket: %w", err)
 	}
-	r := &Receiver{fd: fd, wake: -1}
+	r := &Receiver{fd: fd}
 	r.served.Store(new(Served))
 	if err := r.prepare(c); err != nil {
 		r.release()
@@ -114,7 +113,7 @@ func (r *Receiver) prepare(c ReceiverConfig) (err error) {
 	if r.ring, err = openRing(r.fd, c.Memory, c.Largest); err != nil {
 		return err
 	}
-	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+	if r.sleep, err = openSleeper(r.fd, func() bool { return r.ring.ready(0) }); err != nil {
 		return err
 	}
 	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)})
@@ -127,11 +126,7 @@ func (r *Receiver) release() error {
 	if r.ring != nil {
 		err = r.ring.close()
 	}
-	err = errors.Join(err, unix.Close(r.fd))
-	if r.wake >= 0 {
-		err = errors.Join(err, unix.Close(r.wake))
-	}
-	return err
+	return errors.Join(err, unix.Close(r.fd))
 }
 
 // Close wakes a blocked reader and waits until it has left. Further calls do nothing.
@@ -139,13 +134,10 @@ func (r *Receiver) Close() error {
 	if !r.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	one := binary.NativeEndian.AppendUint64(nil, 1)
-	if _, err := unix.Write(r.wake, one); err != nil {
-		return err
-	}
+	err := r.sleep.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.release()
+	return errors.Join(err, r.release())
 }
 
 // Serve says which packets to take from now on.
@@ -199,24 +191,10 @@ func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 			r.taken.Add(uint64(n))
 			return n, nil
 		}
-		if err := r.wait(); err != nil {
+		if err := r.sleep.sleep(); err != nil && !r.closed.Load() {
 			return 0, err
 		}
 	}
-}
-
-// wait blocks until there is something in the ring, or Close.
-func (r *Receiver) wait() error {
-	poll := [2]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(r.wake), Events: unix.POLLIN}}
-	_, err := unix.Poll(poll[:], -1)
-	if err == unix.EINTR {
-		return nil
-	}
-	if err == nil && poll[0].Revents&unix.POLLERR != 0 {
-		// The error of an interface that went down; reading it takes it away. Others have their own packets.
-		_, err = unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	}
-	return err
 }
 
 // drain copies what is in the ring and is ours into buffers.
