@@ -39,9 +39,6 @@ func ParseWire(name string) (Wire, error) {
 	return "", fmt.Errorf("no wire is called %q; there are raw, fast and auto", name)
 }
 
-// ringMemory is the size of the ring of the fast wire in bytes.
-const ringMemory = 8 << 20
-
 // fastWire is what keeps the fast wire's parts in agreement: the packet sockets that take packets, the rules that keep the
 // same packets from the stack, and what the kernel tells of interfaces, addresses and rules of others.
 type fastWire struct {
@@ -98,7 +95,7 @@ func (f *fastWire) open(path *Path) error {
 		}
 		return ways.Way(dst)
 	}
-	if f.sender, err = packet.OpenSender(packet.SenderConfig{Mark: nft.MarkBypass, Way: way, Fallback: path.Wire}); err != nil {
+	if f.sender, err = packet.OpenSender(packet.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send(), Way: way, Fallback: path.Wire}); err != nil {
 		return err
 	}
 	k.atShutdown(f.sender.Close)
@@ -110,11 +107,11 @@ func (f *fastWire) open(path *Path) error {
 	if err != nil {
 		return fmt.Errorf("cannot list interfaces and addresses: %w", err)
 	}
-	if f.receiver, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: ringMemory, Largest: max(ends.MTU, 1500)}); err != nil {
+	if f.receiver, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: k.memory.ring(), Largest: max(ends.MTU, 1500)}); err != nil {
 		return err
 	}
 	k.atShutdown(f.receiver.Close)
-	if f.datagrams, err = packet.OpenDatagrams(); err != nil {
+	if f.datagrams, err = packet.OpenDatagrams(k.memory.receive(wire.ProtoESP)); err != nil {
 		return err
 	}
 	k.atShutdown(f.datagrams.Close)

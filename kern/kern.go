@@ -66,7 +66,8 @@ type Kernel struct {
 	Trace   *klog.Logger // gated by net.key.debug
 
 	keepalive *ipsec.Keepalive
-	natEnds   chan struct{}            // wakes followEnds
+	natEnds   chan struct{} // wakes followEnds
+	memory    Memory
 	wireNews  chan struct{}            // wakes fastWire.run
 	fast      atomic.Pointer[fastWire] // nil: the raw wire only
 	aged      chan struct{}            // wakes age
@@ -148,11 +149,14 @@ type Config struct {
 	Sockopt string // path of the socket by which sockets get policies of their own; empty for none
 	Ask     string // path of the socket that says why; empty for none
 	Wire    Wire
+	Memory  Memory // 0: DefaultMemory
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
 // was made is taken away again; a namespace that a dead kernel left closed stays closed.
 func (k *Kernel) Boot(cfg Config) error {
+	k.memory = cfg.Memory.orDefault()
+	k.memory.apply()
 	err := k.enter(cfg.Netns)
 	if err == nil {
 		err = k.inside(func() error { return k.attach(cfg.Wire) })()
@@ -198,7 +202,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 	if err := installRoutes(); err != nil {
 		return err
 	}
-	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass})
+	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
 	if err != nil {
 		return err
 	}
@@ -277,6 +281,7 @@ func (k *Kernel) workers() *workers {
 
 // receive opens a raw socket and runs a loop on it. Without IPv6 in the kernel there is nothing to receive.
 func (k *Kernel) receive(cfg rawip.Config, run func(link.Link) error) error {
+	cfg.Buffer = k.memory.receive(cfg.Proto)
 	receiver, err := rawip.Open(cfg)
 	if errors.Is(err, unix.EAFNOSUPPORT) && cfg.Family == unix.AF_INET6 {
 		return nil

@@ -27,7 +27,7 @@ func (k *Kernel) natTraversal(path *Path) error {
 			return err
 		}
 	}
-	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass})
+	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (k *Kernel) watchSizes(path *Path) error {
 		{Family: unix.AF_INET, Proto: wire.ProtoICMP, OnlyICMP: wire.ICMPUnreachable},
 		{Family: unix.AF_INET6, Proto: wire.ProtoICMPv6, OnlyICMP: wire.ICMPv6TooBig},
 	} {
-		c.Mark = nft.MarkBypass
+		c.Mark, c.Buffer = nft.MarkBypass, k.memory.receive(c.Proto)
 		receiver, err := rawip.Open(c)
 		if errors.Is(err, unix.EAFNOSUPPORT) && c.Family == unix.AF_INET6 {
 			continue

@@ -67,7 +67,7 @@ func (k *Kernel) openSockets(path *Path) error {
 	}
 	k.sockets = s
 	k.Engine.Sockets, k.Engine.Receiver = k.Sockets, s.receiver
-	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass})
+	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
 	if err != nil {
 		return err
 	}

@@ -138,6 +138,26 @@ must at left ping -c 20 -i 0.01 -W 2 10.2.0.2 >/dev/null
 at left ip link del new
 must at left ping -c 1 -W 2 10.1.0.2 >/dev/null
 
+step "a flood finds the memory bounded"
+for w in raw fast; do
+	stop left
+	daemon left -wire $w -memory 32
+	protect esp
+	wait_for 5 at left ping -c 1 -W 1 10.1.0.2 || fail "nothing passes"
+	for size in 60 1400 20000 60000; do
+		for to in 10.1.0.2 fd00:1::2; do
+			at right timeout 2 ping -q -f -s $size "$([ $to = 10.1.0.2 ] && echo 10.1.0.1 || echo fd00:1::1)" >/dev/null 2>&1 &
+			at left timeout 2 ping -q -f -s $size $to >/dev/null 2>&1 &
+		done
+	done
+	sleep 2.5
+	peak=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$(pid left)/status")
+	say "$w wire: at most $peak kB"
+	[ "$peak" -lt 32768 ] || fail "the process had $peak kB, with a budget of 32 MiB"
+	must at left ping -c 1 -W 2 10.1.0.2 >/dev/null
+done
+refuse "$BIN/kipsecd" -netns "$tag-left" -memory 1 2>/dev/null
+
 step "a killed daemon's rules let no ESP in, until the next start or -cleanup"
 kill -9 "$(pid left)"
 gone "$(pid left)" || :

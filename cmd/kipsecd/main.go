@@ -57,6 +57,7 @@ type options struct {
 	scripts []string
 	sysctl  string
 	wire    kern.Wire
+	memory  kern.Memory
 	cleanup bool
 	stats   bool
 	version bool
@@ -75,6 +76,14 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.sysctl, "sysctl", "", "set the variables of `FILE`, lines name=value")
 	f.Func("wire", "carry protected packets over the `WIRE` raw, fast, or auto: the fast one where it goes past no rules of others (default: auto)", func(name string) (err error) {
 		o.wire, err = kern.ParseWire(name)
+		return err
+	})
+	f.Func("memory", "use at most `MIB` of memory for packets, 32 or more (default: 128)", func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 20)
+		if err == nil && n<<20 < uint64(kern.MinMemory) {
+			err = errors.New("less than 32 MiB are not enough")
+		}
+		o.memory = kern.Memory(n << 20)
 		return err
 	})
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed kipsecd left behind, and end")
@@ -175,7 +184,7 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, mounted.Unmount()) }()
-	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(), Wire: o.wire}); err != nil {
+	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(), Wire: o.wire, Memory: o.memory}); err != nil {
 		return err
 	}
 

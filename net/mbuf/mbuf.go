@@ -121,7 +121,20 @@ type pool struct {
 	out  atomic.Int64 // buffers handed out and not yet back
 
 	mu   sync.Mutex
-	free []*Buf // guarded by mu
+	free []*Buf // guarded by mu, as is max
+}
+
+// Keep says how many bytes of free buffers are kept for the next packets, half of each size; more go to the garbage collector.
+func Keep(bytes int) {
+	for _, p := range []*pool{small, large} {
+		p.mu.Lock()
+		p.max = bytes / 2 / p.size
+		for len(p.free) > p.max {
+			p.free[len(p.free)-1] = nil
+			p.free = p.free[:len(p.free)-1]
+		}
+		p.mu.Unlock()
+	}
 }
 
 var (

@@ -116,3 +116,27 @@ func TestSwap(t *testing.T) {
 		t.Errorf("%d buffers in use, %d before", InUse(), before)
 	}
 }
+
+func TestKeep(t *testing.T) {
+	defer Keep(32 << 20)
+	bufs := make([]*Buf, 100)
+	for i := range bufs {
+		bufs[i] = Get(SmallSize)
+	}
+	for _, b := range bufs {
+		b.Free()
+	}
+	Keep(2 * 10 * smallStore)
+	if n := len(small.free); n > 10 {
+		t.Errorf("%d free buffers, want 10 at most", n)
+	}
+	for i := range bufs {
+		bufs[i] = Get(SmallSize)
+	}
+	for _, b := range bufs {
+		b.Free()
+	}
+	if n := len(small.free); n != 10 {
+		t.Errorf("%d free buffers kept, want 10", n)
+	}
+}

@@ -28,7 +28,7 @@ type bulk struct {
 }
 
 func (s *Sender) openBulk() error {
-	fd, err := openSending(unix.SOCK_RAW, s.config.Mark)
+	fd, err := s.config.openSending(unix.SOCK_RAW)
 	if err != nil {
 		return err
 	}

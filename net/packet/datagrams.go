@@ -21,12 +21,8 @@ import (
 
 var _ link.Link = (*Datagrams)(nil)
 
-const (
-	// slots is how many packets of the wire one system call brings; each may be a run of datagrams of 64 KiB.
-	slots = 16
-	// queueSize bounds the memory of packets that wait in the socket, in bytes. The kernel doubles it for its own needs.
-	queueSize = 4 << 20
-)
+// slots is how many packets of the wire one system call brings; each may be a run of datagrams of 64 KiB.
+const slots = 16
 
 // Datagrams takes ESP in UDP for this host from all interfaces that it serves. Runs of datagrams that a peer on the same
 // machine sends as one packet, or that the interface has joined (UDP GRO), come as one and are cut here.
@@ -65,15 +61,14 @@ type slot struct {
 	header int    // length of the IP header
 }
 
-// OpenDatagrams makes the socket in the network namespace of the calling thread. It takes nothing until Serve says what.
-func OpenDatagrams() (*Datagrams, error) {
+// OpenDatagrams makes the socket in the network namespace of the calling thread. It takes nothing until Serve says what. buffer is how
+// many bytes may wait in it.
+func OpenDatagrams(buffer int) (*Datagrams, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a packet socket: %w", err)
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, queueSize) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, queueSize) // works anyway, with more losses
-	}
+	setBuffer(fd, buffer, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	err = errors.Join(attach(fd, udpProgram()),
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))

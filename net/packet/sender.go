@@ -23,7 +23,8 @@ var _ link.Link = (*Sender)(nil)
 
 // SenderConfig says how a Sender sends.
 type SenderConfig struct {
-	Mark uint32 // on each packet, for nft and tc; 0 sets none
+	Mark   uint32 // on each packet, for nft and tc; 0 sets none
+	Buffer int    // bytes that may wait in interfaces, of each of two sockets; 0: 16 MiB
 
 	// Way tells the Ethernet way to an address. Where it has none, and for what the interface will not take, packets go to
 	// Fallback, whose Close is the caller's business.
@@ -33,9 +34,8 @@ type SenderConfig struct {
 
 const (
 	// batch is how many packets one system call carries.
-	batch = 64
-	// bufferSize bounds the packets that wait in interfaces, in bytes. The kernel doubles it for its own needs.
-	bufferSize = 8 << 20
+	batch         = 64
+	defaultBuffer = 16 << 20
 	// patience is how long a batch may wait for the socket to take more.
 	patience = 100 * time.Millisecond
 )
@@ -76,7 +76,7 @@ type message struct {
 
 // OpenSender makes the socket in the network namespace of the calling thread.
 func OpenSender(c SenderConfig) (*Sender, error) {
-	fd, err := openSending(unix.SOCK_DGRAM, c.Mark)
+	fd, err := c.openSending(unix.SOCK_DGRAM)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a packet socket to send: %w", err)
 	}
@@ -98,23 +98,31 @@ func OpenSender(c SenderConfig) (*Sender, error) {
 	return s, nil
 }
 
-// openSending makes a socket that only sends. It blocks, so that the runtime does not watch it: the kernel would report to epoll
-// for each packet that has left.
-func openSending(kind int, mark uint32) (fd int, err error) {
+// openSending makes a socket that only sends. It blocks, so that the runtime does not watch it: the kernel would report to
+// epoll for each packet that has left.
+func (c SenderConfig) openSending(kind int) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC, 0) // protocol 0: receives nothing
 	if err != nil {
 		return -1, err
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize) // works anyway, with more waits
-	}
-	if mark != 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+	setBuffer(fd, c.Buffer, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
+	if c.Mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(c.Mark)); err != nil {
 			unix.Close(fd)
-			return -1, fmt.Errorf("mark %#x: %w", mark, err)
+			return -1, fmt.Errorf("mark %#x: %w", c.Mark, err)
 		}
 	}
 	return fd, nil
+}
+
+// setBuffer says how many bytes may wait in a socket, past the host's limit if we may. The kernel doubles what it is told.
+func setBuffer(fd, bytes, force, polite int) {
+	if bytes == 0 {
+		bytes = defaultBuffer
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bytes/2) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, polite, bytes/2) // works anyway, with more waits and losses
+	}
 }
 
 // Close ends ReadBatch; later batches go to the fallback. Further calls do nothing.

@@ -64,7 +64,7 @@ func openRoutes(family int, mark uint32) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	err = prepareSender(fd, family, mark)
+	err = prepareSender(fd, family, mark, 0)
 	if err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("cannot prepare the socket that looks up routes: %w", err)

@@ -30,8 +30,8 @@ var ErrOneWay = errors.New("rawip: a receiver does not send")
 const (
 	// batch is how many packets one system call carries.
 	batch = 64
-	// bufferSize is asked for each direction, in bytes. The kernel doubles it for its own needs.
-	bufferSize = 8 << 20
+	// defaultBuffer is how many bytes may wait in a socket whose Config does not say. The kernel counts its own needs, too.
+	defaultBuffer = 16 << 20
 
 	// smallPart is how much of a packet is received where it will stay; the rest of a larger one goes to the overflow.
 	smallPart = mbuf.SmallSize
@@ -45,6 +45,7 @@ type Config struct {
 	Mark   uint32 // of the socket: routes that the kernel looks up for it, as for a too-big message. 0 sets none
 	Only   uint32 // take only packets that have one of these bits of the mark; 0 takes all
 
+	Buffer   int   // bytes that may wait in the socket; 0: 16 MiB
 	OnlyICMP uint8 // of ICMP and ICMPv6, the type of messages to take; not 0
 }
 
@@ -105,7 +106,7 @@ func Open(c Config) (*Receiver, error) {
 }
 
 func (c Config) prepare(fd int) error {
-	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
+	setBuffer(fd, c.Buffer, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 	if err := setMark(fd, c.Mark); err != nil {
 		return err
 	}
@@ -148,10 +149,13 @@ func (c Config) filter(fd int) error {
 // icmpFilter is ICMP_FILTER (linux/icmp.h).
 const icmpFilter = 1
 
-// setBuffer asks for large buffers, past the host's limit if we may.
-func setBuffer(fd, force, polite int) {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bufferSize) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, polite, bufferSize) // works anyway, with more losses
+// setBuffer says how many bytes may wait, past the host's limit if we may. The kernel doubles what it is told.
+func setBuffer(fd, bytes, force, polite int) {
+	if bytes == 0 {
+		bytes = defaultBuffer
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bytes/2) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, polite, bytes/2) // works anyway, with more losses
 	}
 }
 

@@ -21,7 +21,8 @@ var _ link.Link = (*Sender)(nil)
 
 // SenderConfig says how a Sender sends.
 type SenderConfig struct {
-	Mark uint32 // on each packet, for nft and rules; 0 sets none
+	Mark   uint32 // on each packet, for nft and rules; 0 sets none
+	Buffer int    // bytes that may wait in each of two sockets; 0: 16 MiB
 
 	// Interface, if set, returns the index of the interface on which a link-local IPv6 destination is. Without it, or
 	// where it returns 0, the route decides.
@@ -90,7 +91,7 @@ func (s *Sender) open(family int) (*half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a raw socket to send: %w", err)
 	}
-	if err := prepareSender(fd, family, s.config.Mark); err != nil {
+	if err := prepareSender(fd, family, s.config.Mark, s.config.Buffer); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot prepare the raw socket to send: %w", err)
 	}
@@ -118,8 +119,8 @@ func (s *Sender) open(family int) (*half, error) {
 // learnt. The caller knows the path MTU; if that shrank a moment ago, routers fragment the packet or
 // report it as the packet's own DF bit says. With IP_PMTUDISC_WANT the kernel would refuse packets with DF meanwhile, and
 // IPv6 packets always, also long after the path has recovered.
-func prepareSender(fd, family int, mark uint32) error {
-	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
+func prepareSender(fd, family int, mark uint32, buffer int) error {
+	setBuffer(fd, buffer, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
 	if err := setMark(fd, mark); err != nil {
 		return err
 	}

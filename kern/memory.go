@@ -1,0 +1,44 @@
+package kern
+
+import (
+	"kipsec/net/mbuf"
+	"kipsec/net/wire"
+)
+
+// Memory is how many bytes a kernel may use for packets: its own memory, and what waits in its sockets. Policies, SAs and
+// PF_KEY messages come on top of it; they have bounds of their own.
+type Memory int
+
+// The budgets that can be asked for.
+const (
+	DefaultMemory Memory = 128 << 20
+	MinMemory     Memory = 32 << 20
+)
+
+func (m Memory) orDefault() Memory {
+	if m == 0 {
+		return DefaultMemory
+	}
+	return max(m, MinMemory)
+}
+
+// The shares. There are four sockets that bring ESP, in UDP or not, one more on the fast wire; about ten that bring little;
+// and at most ten that send, which wait where they may not take more. All together is less than the whole.
+
+// apply bounds the buffers that are kept for the next packets, an eighth. With what is on its way, fragments that wait and
+// what the garbage collector has not yet seen, a quarter is in use.
+func (m Memory) apply() { mbuf.Keep(int(m / 8)) }
+
+// ring is for the ring of the fast wire, a sixteenth.
+func (m Memory) ring() int { return int(m / 16) }
+
+// receive is for a socket that brings packets of a protocol: a sixteenth for ESP, a 256th for the others.
+func (m Memory) receive(proto uint8) int {
+	if proto == wire.ProtoESP || proto == wire.ProtoESPInUDP {
+		return int(m / 16)
+	}
+	return int(m / 256)
+}
+
+// send is for a socket that sends, a 64th.
+func (m Memory) send() int { return int(m / 64) }
