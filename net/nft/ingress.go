@@ -140,8 +140,8 @@ func ingressTable() *nftables.Table {
 	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyNetdev}
 }
 
-// protocols are those of IPsec, the usual one first.
-var protocols = []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp}
+// protocols are those that package packet takes, the usual one first.
+var protocols = []uint8{wire.ProtoESP, wire.ProtoAH}
 
 func localSet(f family) string { return fmt.Sprintf("local%d", f.size*8) }
 

@@ -177,8 +177,11 @@ func (d *Datagrams) read(fd uintptr) bool {
 			return true
 		case unix.EAGAIN:
 			return false
-		case unix.EINTR, unix.ENETDOWN: // an interface went down; others have their own packets
+		case unix.EINTR:
 			continue
+		case unix.EINVAL: // a run that this kernel cannot describe (before 6.2); it is gone
+			d.lost.Add(1)
+			return true
 		}
 		d.err = errno
 		return true

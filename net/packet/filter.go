@@ -14,8 +14,8 @@ const (
 	asideTagged = aside + 48 // with a VLAN tag
 )
 
-// protocols are what the Receiver takes. Whatever is not ESP is rare, but goes the same way.
-var protocols = []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp}
+// protocols are what the Receiver takes. IPComp needs no key, so that the stack's checks of the source are the only ones.
+var protocols = []uint8{wire.ProtoESP, wire.ProtoAH}
 
 // Jumps to the end of a program, which land turns into distances: to the last instruction but one, which refuses the
 // packet, and to the last, which takes it.

@@ -3,8 +3,8 @@
 // A Receiver takes protected packets from a ring in memory that the kernel fills, before the stack has seen them; package
 // nft's ingress rules keep the stack from working on the same packets. A Sender puts packets on Ethernet interfaces for
 // neighbours that package route has found. Whatever either of them cannot serve is left to the raw sockets of package
-// rawip: a Receiver takes no fragments, no packets with IPv4 options or IPv6 extension headers and none larger than a frame
-// of its ring; a Sender hands what has no Ethernet way to its fallback. The rules of both are exact: a packet is taken by
+// rawip: a Receiver takes no IPComp, no fragments, no packets with IPv4 options or IPv6 extension headers and none larger
+// than a frame of its ring; a Sender hands what has no Ethernet way to its fallback. The rules of both are exact: a packet is taken by
 // one wire and by no other.
 //
 // The package looks at headers and knows no key, no policy and no route. kern opens both ends; both are link.Links.

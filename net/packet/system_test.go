@@ -87,7 +87,7 @@ func listen(t testing.TB, h *nstest.Space) (*Receiver, <-chan arrival) {
 		return rules.Set(nft.Served{Interfaces: ends.Interfaces, Local: ends.Local, Largest: r.Largest()})
 	})
 	collect(t, "fast", r, arrivals)
-	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH} {
+	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp} {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			h.Do(func() error {
 				raw, err := rawip.Open(rawip.Config{Family: family, Proto: proto})
@@ -181,6 +181,9 @@ func TestOneWireForEachPacket(t *testing.T) {
 		wire.IPv4(p).UpdateChecksum()
 		return p
 	}
+	fromItself := four("10.0.8.2", wire.ProtoESP, 6, 100)
+	wire.IPv4(fromItself).SetSrc(netip.MustParseAddr("10.0.8.2"))
+	wire.IPv4(fromItself).UpdateChecksum()
 	broken := four("10.0.8.2", wire.ProtoESP, 6, 100)
 	broken[8]--
 	extended := six("fd08::2", wire.ProtoDestOpts, 100)
@@ -204,6 +207,8 @@ func TestOneWireForEachPacket(t *testing.T) {
 		{"ESP of a full frame", nil, ip, [][]byte{four("10.0.8.2", wire.ProtoESP, 1, 1500)}, "fast"},
 		{"ESP with padding behind", nil, ip, [][]byte{append(four("10.0.8.2", wire.ProtoESP, 1, 40), make([]byte, 6)...)}, "fast"},
 		{"AH", nil, ip, [][]byte{four("10.0.8.2", wire.ProtoAH, 2, 100)}, "fast"},
+		{"IPComp", nil, ip, [][]byte{four("10.0.8.2", wire.ProtoIPComp, 2, 100)}, "raw"},
+		{"from this host", nil, ip, [][]byte{fromItself}, ""},
 		{"to an address of lo", nil, ip, [][]byte{four("10.0.9.9", wire.ProtoESP, 3, 100)}, "fast"},
 		{"options", nil, ip, [][]byte{options}, "raw"},
 		{"fragments", nil, ip, [][]byte{fragment(0, true), fragment(64, false)}, "raw"},
