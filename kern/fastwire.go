@@ -39,6 +39,9 @@ func ParseWire(name string) (Wire, error) {
 	return "", fmt.Errorf("no wire is called %q; there are raw, fast and auto", name)
 }
 
+// jumbo is the largest packet that the ring has frames for, whatever an interface may carry: frames of more would be few.
+const jumbo = 9000
+
 // fastWire is what keeps the fast wire's parts in agreement: the packet sockets that take packets, the rules that keep the
 // same packets from the stack, and what the kernel tells of interfaces, addresses and rules of others.
 type fastWire struct {
@@ -107,7 +110,8 @@ func (f *fastWire) open(path *Path) error {
 	if err != nil {
 		return fmt.Errorf("cannot list interfaces and addresses: %w", err)
 	}
-	if f.receiver, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: k.memory.ring(), Largest: max(ends.MTU, 1500)}); err != nil {
+	largest := min(max(ends.MTU, 1500), jumbo)
+	if f.receiver, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: k.memory.ring(), Largest: largest}); err != nil {
 		return err
 	}
 	k.atShutdown(f.receiver.Close)

@@ -17,7 +17,8 @@ import (
 // Here each packet can be seen at once, and pacing (see Receiver) makes up for the cost: measured the same.
 type ring struct {
 	memory []byte
-	size   int // of a frame, a power of two
+	size   int // of a frame
+	block  int // frames in a block; what is left of it is not used
 	frames int
 	next   int // the frame that is filled next
 }
@@ -33,10 +34,8 @@ const (
 
 // openRing gives the socket a ring of at most memory bytes with frames for packets of length bytes.
 func openRing(fd, memory, length int) (*ring, error) {
-	size := 2048
-	for size < frameOverhead+length {
-		size *= 2
-	}
+	const unit = 1 << 10
+	size := max((frameOverhead+length+unit-1)/unit*unit, 2*unit)
 	blocks := memory / blockSize
 	if size > blockSize || blocks == 0 {
 		return nil, fmt.Errorf("a ring of %d bytes holds no packets of %d", memory, length)
@@ -55,7 +54,7 @@ func openRing(fd, memory, length int) (*ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ring{memory: b, size: size, frames: len(b) / size}, nil
+	return &ring{memory: b, size: size, block: blockSize / size, frames: blocks * (blockSize / size)}, nil
 }
 
 func (r *ring) close() error { return unix.Munmap(r.memory) }
@@ -70,8 +69,11 @@ type frame struct {
 	packet []byte // all of it, or its beginning if it is longer than the frame
 }
 
-func (r *ring) status(at int) *uint32 {
-	return (*uint32)(unsafe.Pointer(&r.memory[at*r.size]))
+// at is where a frame stands in the memory.
+func (r *ring) at(frame int) int { return frame/r.block*blockSize + frame%r.block*r.size }
+
+func (r *ring) status(frame int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&r.memory[r.at(frame)]))
 }
 
 // ready says whether the frame that is n ahead of the next one is filled: then all before it are.
@@ -84,7 +86,7 @@ func (r *ring) peek() (f frame, ok bool) {
 	if !r.ready(0) {
 		return frame{}, false
 	}
-	b := r.memory[r.next*r.size : (r.next+1)*r.size]
+	b := r.memory[r.at(r.next):][:r.size]
 	f.header = (*unix.Tpacket2Hdr)(unsafe.Pointer(&b[0]))
 	f.from = (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b[frameFrom]))
 	f.packet = b[f.header.Net:][:f.header.Snaplen]

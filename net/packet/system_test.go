@@ -254,6 +254,51 @@ func TestOneWireForEachPacket(t *testing.T) {
 	}
 }
 
+// Frames of any size are found where the kernel puts them, around the end of the ring too.
+func TestFrameSizes(t *testing.T) {
+	a, b := twoHosts(t)
+	a.Sh("ip link set v0 mtu 9000")
+	b.Sh("ip link set v0 mtu 9000")
+	for _, largest := range []int{1500, 2000, 9000} {
+		var r *Receiver
+		b.Do(func() (err error) {
+			r, err = OpenReceiver(ReceiverConfig{Memory: 3 * blockSize, Largest: largest})
+			return err
+		})
+		served := &Served{Interfaces: map[int]bool{}, Local: map[netip.Addr]bool{netip.MustParseAddr("10.0.8.2"): true}}
+		for i := range 100 {
+			served.Interfaces[i] = true
+		}
+		r.Serve(served)
+		f := openFrames(t, a, b)
+		bufs := make([]*mbuf.Buf, 8)
+		for id := uint16(0); int(id) < 3*r.ring.frames; {
+			sent := id
+			for range len(bufs) {
+				f.send(t, nil, "\x08\x00", four("10.0.8.2", wire.ProtoESP, sent, largest))
+				sent++
+			}
+			for id < sent {
+				n, err := r.ReadBatch(bufs)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range bufs[:n] {
+					if got := wire.IPv4(m.Bytes()).ID(); got != id || m.Len() != largest {
+						t.Fatalf("frames for %d bytes: packet %d of %d bytes, want packet %d", largest, got, m.Len(), id)
+					}
+					m.Free()
+					id++
+				}
+			}
+		}
+		if r.Lost() != 0 {
+			t.Errorf("frames for %d bytes: %d lost", largest, r.Lost())
+		}
+		r.Close()
+	}
+}
+
 // Under load no packet is lost between naps and none comes twice, and Close ends a reader in the middle of it.
 func TestManyPackets(t *testing.T) {
 	a, b := twoHosts(t)
