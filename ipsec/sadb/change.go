@@ -109,12 +109,8 @@ func (db *DB) DeleteAll(proto uint8, src, dst netip.Addr) int {
 	var victims []*SA
 	seen := make(map[*header]bool) // a header of mode any stands in both chains
 	for _, mode := range []pfkey.Mode{pfkey.ModeTransport, pfkey.ModeTunnel} {
-		chain := db.chains[newOutKey(proto, mode, 0, src, dst)]
-		if chain == nil {
-			continue
-		}
-		for e := chain.Front(); e != nil; e = e.Next() {
-			if h := e.Value.(*header); !seen[h] {
+		for p := db.chains[newOutKey(proto, mode, 0, src, dst)]; p != nil; p = p.older {
+			if h := p.header; !seen[h] {
 				seen[h] = true
 				victims = append(append(victims, h.mature...), h.dying...)
 			}

@@ -76,7 +76,7 @@ type DB struct {
 	serial    uint64                // of the newest SA
 	headers   map[headerKey]*header // never empty ones
 	order     list.List             // of *header, newest first
-	chains    map[outKey]*list.List // of *header: all that fit a key, newest first
+	chains    map[outKey]*place     // the newest of all headers that fit a key
 	larvals   list.List             // of *SA, oldest first
 	deadlines deadlines             // a heap of the SAs that have a time limit
 	events    []event               // for the next Tick to tell
@@ -134,7 +134,7 @@ func New(cfg Config) *DB {
 		inbound:  snapmap.New[inKey, ref](),
 		outbound: snapmap.New[outKey, choice](),
 		headers:  make(map[headerKey]*header),
-		chains:   make(map[outKey]*list.List),
+		chains:   make(map[outKey]*place),
 	}
 }
 

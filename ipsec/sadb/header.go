@@ -29,26 +29,24 @@ type header struct {
 	places []place
 }
 
-// place is where a header stands in the chain of one outbound key.
+// place is where a header stands in the chain of one outbound key: DB.chains begins with the newest. A header has up to
+// four, so the chains of many SAs are a large part of what they take.
 type place struct {
-	key outKey
-	at  *list.Element
+	key          outKey
+	header       *header
+	newer, older *place
 }
 
 // outKeys are the keys under which packets look for a header.
 func (k *headerKey) outKeys() []outKey {
-	modes := []pfkey.Mode{k.mode}
-	if k.mode == pfkey.ModeAny {
-		modes = []pfkey.Mode{pfkey.ModeTransport, pfkey.ModeTunnel}
-	}
-	reqids := []uint32{0}
-	if k.reqid != 0 {
-		reqids = append(reqids, k.reqid)
-	}
-	keys := make([]outKey, 0, len(modes)*len(reqids))
-	for _, mode := range modes {
-		for _, reqid := range reqids {
-			keys = append(keys, newOutKey(k.proto, mode, reqid, k.src, k.dst))
+	keys := make([]outKey, 0, 4)
+	for _, mode := range []pfkey.Mode{pfkey.ModeTransport, pfkey.ModeTunnel} {
+		if k.mode != pfkey.ModeAny && k.mode != mode {
+			continue
+		}
+		keys = append(keys, newOutKey(k.proto, mode, 0, k.src, k.dst))
+		if k.reqid != 0 {
+			keys = append(keys, newOutKey(k.proto, mode, k.reqid, k.src, k.dst))
 		}
 	}
 	return keys
@@ -62,13 +60,15 @@ func (db *DB) headerLocked(k headerKey) *header {
 	h := &header{headerKey: k}
 	db.headers[k] = h
 	h.at = db.order.PushFront(h)
-	for _, key := range k.outKeys() {
-		chain := db.chains[key]
-		if chain == nil {
-			chain = list.New()
-			db.chains[key] = chain
+	keys := k.outKeys()
+	h.places = make([]place, len(keys))
+	for i, key := range keys {
+		p := &h.places[i]
+		*p = place{key: key, header: h, older: db.chains[key]}
+		if p.older != nil {
+			p.older.newer = p
 		}
-		h.places = append(h.places, place{key, chain.PushFront(h)})
+		db.chains[key] = p
 	}
 	return h
 }
@@ -79,8 +79,8 @@ func (db *DB) publishLocked(h *header) {
 	if n := len(h.mature); n > 1 {
 		h.mature[n-1].elders.CompareAndSwap(noElders, hasElders)
 	}
-	for _, p := range h.places {
-		if db.chains[p.key].Front() == p.at {
+	for i := range h.places {
+		if p := &h.places[i]; p.newer == nil {
 			db.outbound.Set(p.key, c)
 		}
 	}
@@ -88,16 +88,20 @@ func (db *DB) publishLocked(h *header) {
 
 // dropLocked takes an empty header away and shows what it hid.
 func (db *DB) dropLocked(h *header) {
-	for _, p := range h.places {
-		chain := db.chains[p.key]
-		first := chain.Front() == p.at
-		chain.Remove(p.at)
-		switch next := chain.Front(); {
-		case next == nil:
+	for i := range h.places {
+		p := &h.places[i]
+		if p.older != nil {
+			p.older.newer = p.newer
+		}
+		switch {
+		case p.newer != nil:
+			p.newer.older = p.older
+		case p.older != nil:
+			db.chains[p.key] = p.older
+			db.outbound.Set(p.key, p.older.header.choice())
+		default:
 			delete(db.chains, p.key)
 			db.outbound.Delete(p.key)
-		case first:
-			db.outbound.Set(p.key, next.Value.(*header).choice())
 		}
 	}
 	delete(db.headers, h.headerKey)

@@ -91,13 +91,12 @@ func (db *DB) movedLocked(old *SA, to Ends) (*SA, error) {
 // betweenLocked returns the mature and dying SAs that a move fits, those of the oldest header first: when they are put in again in
 // this order, packets choose among them as before.
 func (db *DB) betweenLocked(m *Move) (all []*SA) {
-	chain := db.chains[newOutKey(m.Proto, m.Mode, m.ReqID, m.From.Src.WithZone(""), m.From.Dst.WithZone(""))]
-	if chain == nil {
-		return nil
+	p := db.chains[newOutKey(m.Proto, m.Mode, m.ReqID, m.From.Src.WithZone(""), m.From.Dst.WithZone(""))]
+	for p != nil && p.older != nil {
+		p = p.older
 	}
-	for e := chain.Back(); e != nil; e = e.Prev() {
-		h := e.Value.(*header)
-		all = append(append(all, h.mature...), h.dying...)
+	for ; p != nil; p = p.newer {
+		all = append(append(all, p.header.mature...), p.header.dying...)
 	}
 	return all
 }
