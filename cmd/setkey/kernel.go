@@ -119,7 +119,7 @@ func (l *link) answer() error {
 // lost says what happened to the kernel.
 func lost(err error) error {
 	switch {
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE):
 		return errors.New("kipsecd has hung up")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("no answer from kipsecd within %v", patience)

@@ -77,10 +77,12 @@ func (c *Conn) SendRaw(b []byte) error {
 // Receive waits for the next message, whoever it answers. It returns io.EOF when the kernel has hung up.
 func (c *Conn) Receive() (*pfkey.Message, error) {
 	n, err := c.uc.Read(c.buf)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET): // it had not yet taken the last request from its socket
+		return nil, io.EOF
+	case err != nil:
 		return nil, err
-	}
-	if n == 0 {
+	case n == 0:
 		return nil, io.EOF
 	}
 	m, err := pfkey.Parse(c.buf[:n])
