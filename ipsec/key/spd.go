@@ -91,7 +91,7 @@ func request(r *pfkey.Request, selector netip.Addr) (out spd.Request, err error)
 	default:
 		return out, syscall.EPROTONOSUPPORT
 	}
-	out = spd.Request{Proto: r.Proto, Mode: r.Mode, Level: r.Level, Src: r.Src.Addr(), Dst: r.Dst.Addr()}
+	out = spd.Request{Proto: r.Proto, Mode: r.Mode, Level: r.Level, Src: r.Src.Addr(), Dst: r.Dst.Addr(), SrcPort: r.Src.Port(), DstPort: r.Dst.Port()}
 	switch {
 	case r.Mode != pfkey.ModeTransport && r.Mode != pfkey.ModeTunnel:
 		return out, syscall.EINVAL
@@ -119,17 +119,18 @@ func policyExt(p *spd.Policy) *pfkey.Policy {
 	out := &pfkey.Policy{Type: p.Type, Dir: p.Dir, ID: p.ID, Priority: p.Priority}
 	for _, r := range p.Requests {
 		out.Requests = append(out.Requests, pfkey.Request{
-			Proto: r.Proto, Mode: r.Mode, Level: r.Level, ReqID: r.ReqID, Src: withPort(r.Src), Dst: withPort(r.Dst),
+			Proto: r.Proto, Mode: r.Mode, Level: r.Level, ReqID: r.ReqID,
+			Src: withPort(r.Src, r.SrcPort), Dst: withPort(r.Dst, r.DstPort),
 		})
 	}
 	return out
 }
 
-func withPort(a netip.Addr) netip.AddrPort {
+func withPort(a netip.Addr, port uint16) netip.AddrPort {
 	if !a.IsValid() {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(a, 0)
+	return netip.AddrPortFrom(a, port)
 }
 
 // selectorExts shows a selector as SRC and DST.

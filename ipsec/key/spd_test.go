@@ -29,6 +29,12 @@ func tunnel(src, dst string) change {
 	}
 }
 
+func tunnelPorts(src, dst string) change {
+	return req(func(r *pfkey.Request) {
+		r.Mode, r.Src, r.Dst = pfkey.ModeTunnel, netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
+	})
+}
+
 // TestSPDAddRefused has a row for each rule of KAME key_spdadd and key_msg2sp, for both messages that carry a
 // policy. None changes the SPD.
 func TestSPDAddRefused(t *testing.T) {
@@ -93,6 +99,7 @@ func TestSPDRoundTrip(t *testing.T) {
 		{"IPv6 and ICMP", pfkey.DirOut, func(m *pfkey.Message) { m.Src, m.Dst = prefix("2001:db8::/32", 128, 58), prefix("::/0", 0, 58) }, nothing},
 		{"tunnel", pfkey.DirOut, tunnel("1.1.1.1", "2.2.2.2"), nothing},
 		{"tunnel in IPv6", pfkey.DirOut, tunnel("fd00::1", "fd00::2"), nothing},
+		{"tunnel with ports", pfkey.DirOut, tunnelPorts("1.1.1.1:4500", "2.2.2.2:14500"), nothing},
 		{"transport with ends", pfkey.DirOut, ends("10.0.0.1", "10.0.0.2"), nothing},
 		{"bundle", pfkey.DirOut, func(m *pfkey.Message) {
 			m.Policy.Requests = append(m.Policy.Requests, pfkey.Request{Proto: 51, Mode: 1, Level: pfkey.LevelUse}, pfkey.Request{Proto: 108, Mode: 1})

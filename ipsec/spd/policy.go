@@ -29,6 +29,9 @@ type Request struct {
 	Level    pfkey.Level
 	ReqID    uint32     // 0 for any SA
 	Src, Dst netip.Addr // the ends of a tunnel; not valid in transport mode for the packet's own
+
+	// SrcPort and DstPort are what an IKE daemon wrote beside the ends, to read it again; packets ask the SA.
+	SrcPort, DstPort uint16
 }
 
 // Policy is one entry of the SPD. Nothing of a policy that came out of a table changes, except its last use.
