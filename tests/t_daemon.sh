@@ -28,6 +28,7 @@ step "a start and an orderly stop leave nothing behind"
 state left >"$work/before"
 daemon left
 equal "lines on start" "$(wc -l <"$work/left.log")" 1
+contains "no core file, it would hold keys" "/proc/$(pid left)/limits" "Max core file size *0 *0 "
 state left >"$work/during"
 contains "a running daemon" "$work/during" enc0
 contains "a running daemon" "$work/during" "table ip kipsec"

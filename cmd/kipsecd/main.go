@@ -28,7 +28,7 @@ var version = "unknown"
 
 func main() {
 	fs.HelperMain()
-	collectOften()
+	setLimits()
 	if err := command(os.Args[1:], os.Stdout); err != nil {
 		if !errors.Is(err, errUsage) {
 			fmt.Fprintln(os.Stderr, "kipsecd:", oneLine(err))
@@ -37,12 +37,16 @@ func main() {
 	}
 }
 
-// collectOften lets garbage take half as much memory as what lives, not as much. Associations and policies live long and packets
-// leave no garbage, so it costs only those who load many of them. $GOGC says otherwise.
-func collectOften() {
+// setLimits says how much memory garbage may take, and that no core file is written: there would be keys in it.
+//
+// Garbage may take half as much as what lives, not as much. Associations and policies live long and packets leave no garbage, so
+// this costs only those who load many of them. $GOGC says otherwise.
+func setLimits() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
+	// Lowering a limit is always allowed.
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 }
 
 // errUsage says that the usage has been printed.
