@@ -168,7 +168,8 @@ two_sites() {
 	done
 }
 
-# daemon HOST FLAG...: start kipsecd for the host and wait until it says that it is ready.
+# daemon HOST FLAG...: start kipsecd for the host and wait until it says that it is ready. $KIPSEC_WIRE, if set, chooses its
+# wire.
 daemon() {
 	on=$1
 	shift
