@@ -19,12 +19,23 @@ import (
 //	InputAhead    window, what is inside, policy            in order
 
 // Sealing is what OutputLater leaves to do. The zero value is nothing.
-type Sealing struct{ rest esp.Sealing }
+type Sealing struct {
+	Now  int64 // what SAs and policies remember as the time of the packet, see Now; 0: the clock is asked
+	rest esp.Sealing
+}
 
 // OutputLater is Output, with the encryption of the outermost layer left to Seal where that is possible.
 func (e *Engine) OutputLater(b *mbuf.Buf, s *Sealing) Verdict {
 	s.rest = esp.Sealing{}
-	return e.output(b, &s.rest)
+	return e.output(b, s)
+}
+
+// now is the time of the packet. A nil s has none.
+func (s *Sealing) now() int64 {
+	if s == nil || s.Now == 0 {
+		return Now()
+	}
+	return s.Now
 }
 
 // mayBeSealedLater says whether nothing that comes after the step looks at what it encrypts. Over IPv6, UDP has a checksum.
@@ -51,6 +62,7 @@ func (e *Engine) Seal(b *mbuf.Buf, s *Sealing) bool {
 
 // Opening is an arriving packet between Ahead and InputAhead. The zero value is one that is not opened ahead.
 type Opening struct {
+	now       int64
 	layer     esp.Opening
 	udp       bool
 	port      uint16 // of UDP that it came from
@@ -59,9 +71,9 @@ type Opening struct {
 }
 
 // Ahead finds out whether a packet of ESP, or with udp of ESP in UDP, can be opened ahead. It drops and counts nothing:
-// whatever is wrong, InputAhead will say.
-func (e *Engine) Ahead(b *mbuf.Buf, udp bool, o *Opening) {
-	*o = Opening{udp: udp}
+// whatever is wrong, InputAhead will say. now is the time of the packet, see Now.
+func (e *Engine) Ahead(b *mbuf.Buf, udp bool, now int64, o *Opening) {
+	*o = Opening{udp: udp, now: now}
 	if o.off = e.off(); o.off {
 		return
 	}
@@ -103,5 +115,5 @@ func (e *Engine) InputAhead(b *mbuf.Buf, o *Opening) Verdict {
 	case o.malformed:
 		return e.dropInUDP(b)
 	}
-	return e.input(b, &history{udp: o.udp, port: o.port, opening: &o.layer})
+	return e.input(b, &history{udp: o.udp, port: o.port, now: o.now, opening: &o.layer})
 }

@@ -167,5 +167,6 @@ func detail(p *wire.Packet, proto uint8, sa *sadb.SA, spi uint32) stats.Detail {
 	return d
 }
 
-// now is the time that SAs and policies remember, in Unix seconds.
-func now() int64 { return time.Now().Unix() }
+// Now is the time that SAs and policies remember of a packet, in Unix seconds. To ask the clock takes as long as to find an
+// SA: whoever has a batch of packets asks once.
+func Now() int64 { return time.Now().Unix() }

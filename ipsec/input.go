@@ -97,7 +97,7 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	if why != stats.OK {
 		return false, e.refuse(why, p, sa, spi, b.Bytes())
 	}
-	if sa != nil && !sa.Record(b.Len(), now()) {
+	if sa != nil && !sa.Record(b.Len(), h.time()) {
 		return false, e.drop(stats.InLifetime, p, proto, sa, spi)
 	}
 	e.countInput(set, sa, spi)
@@ -218,7 +218,7 @@ func (e *Engine) Martian(b []byte) Verdict {
 func (e *Engine) accept(p *wire.Packet, b []byte, h *history) stats.Reason {
 	m, why := e.judge(p, b, h)
 	why = e.acceptForSocket(p, b, h, m.in, why)
-	e.note(m, why)
+	e.note(m, why, h)
 	return why
 }
 
@@ -229,12 +229,12 @@ type meeting struct {
 }
 
 // note remembers that an inbound packet met policies, and asks what protects if the one that refused it leaves that open.
-func (e *Engine) note(m meeting, why stats.Reason) {
+func (e *Engine) note(m meeting, why stats.Reason, h *history) {
 	if m.in != nil {
-		m.in.Touch(now())
+		m.in.Touch(h.time())
 	}
 	if m.fwd != nil {
-		m.fwd.Touch(now())
+		m.fwd.Touch(h.time())
 	}
 	if why != stats.OK && m.decided != nil && m.decided.Incomplete() {
 		e.askForRequests(m.decided)
@@ -326,8 +326,9 @@ func (e *Engine) CheckFrom(b []byte, device uint32) Verdict {
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
 	m, why := e.judgeClear(&p, b)
-	why = e.acceptForSocket(&p, b, &history{device: device}, m.in, why)
-	e.note(m, why)
+	h := history{device: device}
+	why = e.acceptForSocket(&p, b, &h, m.in, why)
+	e.note(m, why, &h)
 	if why != stats.OK {
 		return e.drop(why, &p, 0, nil, 0)
 	}

@@ -16,7 +16,7 @@ func TestNewMapping(t *testing.T) {
 		"at once": func(h *host, b *mbuf.Buf) Verdict { return h.InputUDP(b) },
 		"ahead": func(h *host, b *mbuf.Buf) Verdict {
 			var o Opening
-			h.Ahead(b, true, &o)
+			h.Ahead(b, true, Now(), &o)
 			o.Open(b)
 			return h.InputAhead(b, &o)
 		},

@@ -28,7 +28,7 @@ import (
 // Verdicts: Pass, Send, Drop, Split, Reassemble, Refuse.
 func (e *Engine) Output(b *mbuf.Buf) Verdict { return e.output(b, nil) }
 
-func (e *Engine) output(b *mbuf.Buf, later *esp.Sealing) Verdict {
+func (e *Engine) output(b *mbuf.Buf, later *Sealing) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
 	}
@@ -41,9 +41,9 @@ func (e *Engine) output(b *mbuf.Buf, later *esp.Sealing) Verdict {
 }
 
 // carryOut does what was decided about an outbound packet.
-func (e *Engine) carryOut(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, action Action, why stats.Reason, later *esp.Sealing) Verdict {
+func (e *Engine) carryOut(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, action Action, why stats.Reason, later *Sealing) Verdict {
 	if policy != nil && action != Reassemble {
-		policy.Touch(now())
+		policy.Touch(later.now())
 	}
 	switch {
 	case action == Send:
@@ -150,7 +150,7 @@ type step struct {
 // maxSteps bounds the requests of one policy; the SPD refuses more.
 const maxSteps = spd.MaxRequests
 
-func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, later *esp.Sealing) Verdict {
+func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, later *Sealing) Verdict {
 	var steps [maxSteps]step
 	n, verdict := e.plan(p, policy, &steps)
 	if n <= 0 {
@@ -255,7 +255,7 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 
 // apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped. If later is not nil, the
 // encryption of the last step may be left there.
-func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *esp.Sealing) Verdict {
+func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *Sealing) Verdict {
 	inner := *p
 	verdict := Verdict{Action: Pass} // while the packet is as it was
 	for i := range steps {
@@ -269,11 +269,11 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *esp.Sea
 		e.identify(b.Bytes(), p, s.sa.Proto)
 		why := stats.OK
 		if later != nil && i == len(steps)-1 && s.mayBeSealedLater(p) {
-			*later, why = esp.Prepare(b, p.Insert, p.NextOff, s.sa)
+			later.rest, why = esp.Prepare(b, p.Insert, p.NextOff, s.sa)
 		} else {
 			why = s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
 		}
-		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), now()) {
+		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), later.now()) {
 			why = stats.OutLifetime
 		}
 		e.countOutput(e.family(p.Version), s.sa, why)
@@ -289,7 +289,7 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *esp.Sea
 				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
 			}
 			if later != nil {
-				later.Moved(wire.UDPHeaderLen)
+				later.rest.Moved(wire.UDPHeaderLen)
 			}
 		}
 		finish(b.Bytes(), p)

@@ -87,10 +87,19 @@ type history struct {
 	udp    bool   // the outermost layer came in UDP
 	port   uint16 // and from this port
 	device uint32 // index of the interface where a clear packet came from, 0 for others and where it is not known
+	now    int64  // when it came, see Now; 0: the clock is asked
 
 	opening *esp.Opening // of the outermost layer, if that was opened ahead
 
 	src, dst netip.Addr // of the packet inside
+}
+
+// time is when the packet came.
+func (h *history) time() int64 {
+	if h.now == 0 {
+		return Now()
+	}
+	return h.now
 }
 
 // inflated is how often IPComp has made the packet longer.

@@ -30,10 +30,10 @@ func (e *Engine) OutputSocket(b *mbuf.Buf, s *spd.SocketPolicy) Verdict {
 // OutputSocketLater is OutputSocket, as OutputLater is Output.
 func (e *Engine) OutputSocketLater(b *mbuf.Buf, s *spd.SocketPolicy, later *Sealing) Verdict {
 	later.rest = esp.Sealing{}
-	return e.outputSocket(b, s, &later.rest)
+	return e.outputSocket(b, s, later)
 }
 
-func (e *Engine) outputSocket(b *mbuf.Buf, s *spd.SocketPolicy, later *esp.Sealing) Verdict {
+func (e *Engine) outputSocket(b *mbuf.Buf, s *spd.SocketPolicy, later *Sealing) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
 	}

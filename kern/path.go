@@ -130,6 +130,7 @@ func newOutbound(p *Path) *outbound {
 
 func (o *outbound) run(bufs []*mbuf.Buf) {
 	o.begin()
+	o.current.Now = ipsec.Now()
 	for _, b := range bufs {
 		o.carry(b, o.output(b, &o.current))
 	}
@@ -314,8 +315,9 @@ func newInbound(p *Path, udp bool) *inbound {
 
 func (i *inbound) run(bufs []*mbuf.Buf) {
 	i.local, i.bufs = i.local[:0], bufs
+	now := ipsec.Now()
 	for n, b := range bufs {
-		i.path.Engine.Ahead(b, i.udp, &i.openings[n])
+		i.path.Engine.Ahead(b, i.udp, now, &i.openings[n])
 	}
 	i.path.workers.run(i.open, len(bufs))
 	for n, b := range bufs {
