@@ -95,7 +95,7 @@ func (s *Sender) release() {
 // sendRun is one sendmsg(2). The result is for RawConn: do not call again.
 func (s *Sender) sendRun(fd uintptr) bool {
 	for {
-		_, _, s.bulk.errno = unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.bulk.message)), unix.MSG_DONTWAIT)
+		_, _, s.bulk.errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.bulk.message)), unix.MSG_DONTWAIT)
 		if s.bulk.errno != unix.EINTR && (s.bulk.errno != unix.EAGAIN || !s.wait(fd)) {
 			return true
 		}

@@ -13,6 +13,7 @@ import (
 
 	"kipsec/net/link"
 	"kipsec/net/mbuf"
+	"kipsec/net/wait"
 	"kipsec/net/wire"
 )
 
@@ -38,7 +39,7 @@ type Served struct {
 // again, so that each of its turns finds a batch and the sender of each packet is spared a wake-up.
 type Receiver struct {
 	fd     int
-	sleep  *sleeper
+	waiter *wait.Waiter
 	closed atomic.Bool
 	served atomic.Pointer[Served]
 	taken  atomic.Uint64
@@ -48,43 +49,12 @@ type Receiver struct {
 
 	mu   sync.Mutex // held by the reader
 	ring *ring
-	pace pace
+	pace wait.Pace
 	last struct {
 		served   *Served
 		from     int32
 		src, dst netip.Addr
 	} // what was found to be served last
-}
-
-const (
-	// While more than many packets come in a window of time, the reader naps where it finds less than gather; it ends when
-	// less than half as many come.
-	many   = 32
-	window = time.Millisecond
-	gather = 32
-	// nap is how long packets gather. It bounds what pacing adds to the time of a packet under load.
-	nap = 50 * time.Microsecond
-)
-
-// pace tells from the packets of the last window whether many come.
-type pace struct {
-	busy  bool
-	since time.Time
-	count int
-}
-
-func (p *pace) add(n int, now time.Time) {
-	p.count += n
-	elapsed := now.Sub(p.since)
-	if elapsed < window {
-		return
-	}
-	limit := many
-	if p.busy {
-		limit /= 2
-	}
-	p.busy = int64(p.count)*int64(window) > int64(limit)*int64(elapsed)
-	p.since, p.count = now, 0
 }
 
 // OpenReceiver makes the socket in the network namespace of the calling thread. It takes nothing until Serve says what.
@@ -113,7 +83,7 @@ func (r *Receiver) prepare(c ReceiverConfig) (err error) {
 	if r.ring, err = openRing(r.fd, c.Memory, c.Largest); err != nil {
 		return err
 	}
-	if r.sleep, err = openSleeper(r.fd, func() bool { return r.ring.ready(0) }); err != nil {
+	if r.waiter, err = wait.New(r.fd); err != nil {
 		return err
 	}
 	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)})
@@ -134,7 +104,7 @@ func (r *Receiver) Close() error {
 	if !r.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	err := r.sleep.close()
+	err := r.waiter.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return errors.Join(err, r.release())
@@ -177,21 +147,20 @@ func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
 	}
-	if r.pace.busy && !r.closed.Load() && !r.ring.ready(gather) {
-		moment := unix.NsecToTimespec(int64(nap))
-		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &moment, nil) // cut short by a signal: no matter
+	if !r.closed.Load() && !r.ring.ready(wait.Gather) && r.pace.Busy(time.Now()) {
+		wait.Nap()
 	}
 	for {
 		if r.closed.Load() {
 			return 0, net.ErrClosed
 		}
 		n := r.drain(bufs)
-		r.pace.add(n, time.Now())
+		r.pace.Add(n, time.Now())
 		if n > 0 {
 			r.taken.Add(uint64(n))
 			return n, nil
 		}
-		if err := r.sleep.sleep(); err != nil && !r.closed.Load() {
+		if err := r.waiter.Wait(); err != nil && !r.closed.Load() {
 			return 0, err
 		}
 	}

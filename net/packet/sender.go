@@ -246,7 +246,7 @@ func (s *Sender) transmit(fd uintptr) bool {
 
 // send is sendmmsg(2) without waiting. It returns an error only when the first message was not sent.
 func send(fd uintptr, messages []message) (int, syscall.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)),
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)),
 		unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno

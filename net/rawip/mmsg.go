@@ -10,7 +10,7 @@ import (
 // transfer is recvmmsg(2) or sendmmsg(2) without waiting. It returns how many messages were transferred; an error only
 // when the first one was not.
 func transfer(call, fd uintptr, messages []unix.Mmsghdr) (int, syscall.Errno) {
-	n, _, errno := unix.Syscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

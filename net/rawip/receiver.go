@@ -10,15 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/link"
 	"kipsec/net/mbuf"
+	"kipsec/net/wait"
 	"kipsec/net/wire"
 )
 
@@ -52,19 +53,17 @@ type Config struct {
 // Receiver is a raw socket that receives. The memory for reassembled packets, 64 KiB for each packet of a batch, is only
 // touched when such packets come.
 type Receiver struct {
-	file   *os.File
-	conn   syscall.RawConn
+	fd     int
+	waiter *wait.Waiter
 	config Config
 	closed atomic.Bool
 
-	receiveFunc func(fd uintptr) bool // receive, made once: a method value allocates
-
-	mu       sync.Mutex // held by the reader
+	mu       sync.Mutex // held by the reader, and to close
+	pace     wait.Pace
 	slots    [batch]slot
 	messages [batch]unix.Mmsghdr
 	want     int // messages of this call
 	got      int
-	err      error
 }
 
 // slot is where one packet is received.
@@ -91,12 +90,11 @@ func Open(c Config) (*Receiver, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot prepare the raw socket for protocol %d: %w", c.Proto, err)
 	}
-	r := &Receiver{file: os.NewFile(uintptr(fd), "raw socket"), config: c}
-	if r.conn, err = r.file.SyscallConn(); err != nil {
-		r.file.Close()
+	r := &Receiver{fd: fd, config: c}
+	if r.waiter, err = wait.New(fd); err != nil {
+		unix.Close(fd)
 		return nil, err
 	}
-	r.receiveFunc = r.receive
 	all, control := make([]byte, batch*overflow), make([]byte, batch*c.controlLen())
 	for i := range r.slots {
 		r.slots[i].large = all[i*overflow : (i+1)*overflow]
@@ -174,7 +172,7 @@ func (r *Receiver) Close() error {
 	if !r.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	err := r.file.Close()
+	err := r.waiter.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.slots {
@@ -183,7 +181,7 @@ func (r *Receiver) Close() error {
 			r.slots[i].buf = nil
 		}
 	}
-	return err
+	return errors.Join(err, unix.Close(r.fd))
 }
 
 // WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
@@ -210,8 +208,8 @@ func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 			return 0, nil
 		}
 		r.arm()
-		r.got, r.err = 0, nil
-		err := r.conn.Read(r.receiveFunc)
+		r.got = 0
+		err := r.receive()
 		n := 0
 		for i := range r.got {
 			if b := r.collect(i); b != nil {
@@ -226,8 +224,6 @@ func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 			return 0, net.ErrClosed
 		case err != nil:
 			return 0, err
-		case r.err != nil:
-			return 0, r.err
 		}
 	}
 }
@@ -262,25 +258,36 @@ func (r *Receiver) headerRoom() int {
 	return 0
 }
 
-// receive takes what is there; false says that there was nothing yet.
-func (r *Receiver) receive(fd uintptr) bool {
-	for {
-		n, errno := transfer(unix.SYS_RECVMMSG, fd, r.messages[:r.want])
-		switch errno {
-		case 0:
-			r.got = n
-			return true
-		case unix.EAGAIN:
-			return false
-		case unix.EINTR:
+// receive takes what is there, and waits for it; it returns without any when the receiver is closed. While many packets
+// come, it lets them gather.
+func (r *Receiver) receive() error {
+	napped := false
+	for !r.closed.Load() {
+		n, errno := transfer(unix.SYS_RECVMMSG, uintptr(r.fd), r.messages[r.got:r.want])
+		switch {
+		case errno == 0:
+			r.got += n
+		case errno == unix.EINTR || errno == unix.EAGAIN:
+		case isReport(errno):
+			discardReports(uintptr(r.fd))
 			continue
+		case r.got == 0:
+			return errno
 		}
-		if !isReport(errno) {
-			r.err = errno
-			return true
+		switch {
+		case r.got < min(r.want, wait.Gather) && !napped && r.pace.Busy(time.Now()):
+			napped = true
+			wait.Nap()
+		case r.got > 0:
+			r.pace.Add(r.got, time.Now())
+			return nil
+		case errno == unix.EAGAIN:
+			if err := r.waiter.Wait(); err != nil {
+				return err
+			}
 		}
-		discardReports(fd)
 	}
+	return nil
 }
 
 // isReport says whether an error of receiving is what somebody on the way said of a packet of ours in ICMPv6, not about

@@ -1,43 +1,50 @@
 package tun
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/mbuf"
+	"kipsec/net/wait"
 )
 
 // reader takes packets from the device. Its fields belong to the one goroutine that reads.
 type reader struct {
-	device   *Device
-	fillFunc func(fd uintptr) bool // fill, made once: a method value allocates
-	space    []byte                // one packet of the device
-	super    superPacket           // what is in space
-	done     int                   // segments of it that were handed over
+	device *Device
+	space  []byte      // one packet of the device
+	super  superPacket // what is in space
+	done   int         // segments of it that were handed over
+	pace   wait.Pace
 
 	// Of the call in progress.
-	bufs []*mbuf.Buf
-	n    int
-	err  error
+	bufs   []*mbuf.Buf
+	n      int
+	napped bool
+	err    error
 }
 
 func (r *reader) init(d *Device) {
 	r.device = d
-	r.fillFunc = r.fill
 	r.space = make([]byte, virtioHeaderLen+mbuf.MaxSize)
 }
 
-// fill fills bufs from the device; false says that there was nothing yet.
-func (r *reader) fill(fd uintptr) bool {
+// fill fills bufs from the device; false says that there was nothing yet. While many packets come, it lets them gather, for
+// the device gives them one by one.
+func (r *reader) fill() bool {
 	for {
 		r.cut()
 		if r.n == len(r.bufs) {
 			return true
 		}
-		n, err := unix.Read(int(fd), r.space)
+		n, err := read(r.device.fd, r.space)
 		switch {
 		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN && r.n < wait.Gather && !r.napped && r.pace.Busy(time.Now()):
+			r.napped = true
+			wait.Nap()
 			continue
 		case err == unix.EAGAIN:
 			return r.n > 0
@@ -77,11 +84,10 @@ func (r *reader) cut() {
 
 // writer gives packets to the device. Its fields belong to the one goroutine that writes.
 type writer struct {
-	flushFunc func(fd uintptr) bool // flush, made once: a method value allocates
-	merge     coalescer
-	header    [virtioHeaderLen]byte
-	parts     [][]byte
-	vector    []unix.Iovec
+	merge  coalescer
+	header [virtioHeaderLen]byte
+	parts  [][]byte
+	vector []unix.Iovec
 
 	// Of the call in progress.
 	failed int
@@ -89,7 +95,6 @@ type writer struct {
 }
 
 func (w *writer) init(o offload) {
-	w.flushFunc = w.flush
 	w.merge.udp = o.udp
 	w.parts = make([][]byte, 0, maxPieces)
 	w.vector = make([]unix.Iovec, 0, 1+maxPieces)
@@ -97,17 +102,16 @@ func (w *writer) init(o offload) {
 
 // flush writes what the coalescer has, with one system call for each group. It never waits: the device's send buffer has
 // no limit by default, so that EAGAIN is an error like others.
-func (w *writer) flush(fd uintptr) bool {
+func (w *writer) flush(fd int) {
 	for i := range w.merge.groups {
 		if err := w.write(fd, i); err != nil {
 			w.failed += w.merge.groups[i].count
 			w.err = err
 		}
 	}
-	return true
 }
 
-func (w *writer) write(fd uintptr, i int) error {
+func (w *writer) write(fd, i int) error {
 	var h virtioHeader
 	w.parts = w.merge.take(i, &h, w.parts[:0])
 	h.encode(w.header[:])
@@ -116,7 +120,7 @@ func (w *writer) write(fd uintptr, i int) error {
 		w.vector = append(w.vector, iovec(p))
 	}
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&w.vector[0])), uintptr(len(w.vector)))
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&w.vector[0])), uintptr(len(w.vector)))
 		if errno == 0 {
 			return nil
 		}
@@ -130,4 +134,13 @@ func iovec(b []byte) (v unix.Iovec) {
 	v.Base = unsafe.SliceData(b)
 	v.SetLen(len(b))
 	return v
+}
+
+// read is read(2) without the runtime's bookkeeping for calls that may block: the device never does.
+func read(fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }

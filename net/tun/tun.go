@@ -12,14 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
+	"sync"
 	"sync/atomic"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/link"
 	"kipsec/net/mbuf"
+	"kipsec/net/wait"
 )
 
 var _ link.Link = (*Device)(nil)
@@ -36,12 +37,14 @@ type Config struct {
 
 // Device is a TUN device, or one queue of it. It vanishes with Close or with the process.
 type Device struct {
-	file   *os.File
-	conn   syscall.RawConn
+	fd     int
 	name   string
+	waiter *wait.Waiter
 	closed atomic.Bool
 
+	reading   sync.Mutex // held by the reader, and to close
 	in        reader
+	writing   sync.Mutex // held by the writer, and to close
 	out       writer
 	malformed atomic.Uint64
 }
@@ -58,10 +61,9 @@ func Open(c Config) (*Device, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	// Not earlier: the poller cannot watch a descriptor that has no device yet.
-	d := &Device{file: os.NewFile(uintptr(fd), "/dev/net/tun"), name: name}
-	if d.conn, err = d.file.SyscallConn(); err != nil {
-		d.file.Close()
+	d := &Device{fd: fd, name: name}
+	if d.waiter, err = wait.New(fd); err != nil {
+		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	d.in.init(d)
@@ -80,7 +82,12 @@ func (d *Device) Close() error {
 	if !d.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	return d.file.Close()
+	err := d.waiter.Close()
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	return errors.Join(err, unix.Close(d.fd))
 }
 
 // ReadBatch implements link.Link. It fills as much of bufs as there is without waiting once it has one packet.
@@ -89,17 +96,16 @@ func (d *Device) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
 	}
-	if d.closed.Load() {
-		return 0, net.ErrClosed
-	}
+	d.reading.Lock()
+	defer d.reading.Unlock()
 	r := &d.in
-	r.bufs, r.n, r.err = bufs, 0, nil
-	err := d.conn.Read(r.fillFunc)
-	if err != nil && !d.closed.Load() {
-		// The poller gives up when the interface is deleted, without a reason; reading gives the reason.
-		_ = d.conn.Control(func(fd uintptr) { r.fill(fd) })
+	r.bufs, r.n, r.napped, r.err = bufs, 0, false, nil
+	var err error
+	for err == nil && !d.closed.Load() && !r.fill() {
+		err = d.waiter.Wait()
 	}
 	r.bufs = nil
+	r.pace.Add(r.n, time.Now())
 	if r.n > 0 {
 		return r.n, nil // an error comes again
 	}
@@ -108,14 +114,18 @@ func (d *Device) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 
 // WriteBatch implements link.Link. It may write packets of different flows in another order, never those of one.
 func (d *Device) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	w := &d.out
 	w.merge.reset()
 	for _, b := range bufs {
 		w.merge.add(b.Bytes())
 	}
 	w.failed, w.err = 0, nil
-	if err := d.conn.Write(w.flushFunc); err != nil {
-		w.failed, w.err = len(bufs), err
+	if d.closed.Load() {
+		w.failed = len(bufs)
+	} else {
+		w.flush(d.fd)
 	}
 	for _, b := range bufs {
 		b.Free()
@@ -126,7 +136,7 @@ func (d *Device) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
 	return w.failed, d.explain(w.err, nil)
 }
 
-// explain picks the error to return. The poller's own error for a closed file is not exported.
+// explain picks the error to return.
 func (d *Device) explain(errs ...error) error {
 	if d.closed.Load() {
 		return net.ErrClosed

@@ -1,0 +1,77 @@
+// Package wait is how those who read packets wait for them: without a thread of their own, without wake-ups that nobody
+// asked for, and where many packets come, by a nap that lets them gather.
+//
+// The runtime's poller alone is not for them. It watches a descriptor also while nobody waits, so that each packet that
+// arrives wakes a thread of the runtime for nothing, at the cost of its sender. A thread that blocks in a system call is not
+// either: the runtime is busy with such threads. The readers of packages tun, rawip and packet have a Waiter and a Pace each.
+package wait
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Waiter lets one goroutine wait for a descriptor. It is an epoll instance that watches the descriptor once for each Wait,
+// and that the runtime's poller watches.
+type Waiter struct {
+	fd    int
+	epoll *os.File
+	conn  syscall.RawConn
+
+	look   func(fd uintptr) bool // made once: a method value allocates
+	armed  bool
+	err    error
+	events [1]unix.EpollEvent
+}
+
+// New makes a Waiter for a descriptor, which stays its caller's.
+func New(fd int) (*Waiter, error) {
+	w := &Waiter{fd: fd}
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{})
+	}
+	if err == nil {
+		err = unix.SetNonblock(epoll, true) // or the runtime would not watch it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot watch a descriptor: %w", err)
+	}
+	w.epoll = os.NewFile(uintptr(epoll), "epoll")
+	if w.conn, err = w.epoll.SyscallConn(); err != nil {
+		w.epoll.Close()
+		return nil, err
+	}
+	w.look = w.ready
+	return w, nil
+}
+
+// Wait returns when there is something to read or the descriptor has an error to tell, and fails after Close.
+func (w *Waiter) Wait() error {
+	w.armed, w.err = false, nil
+	if err := w.conn.Read(w.look); err != nil {
+		return err
+	}
+	return w.err
+}
+
+// ready has the descriptor watched when it is asked first, and then says whether there was something.
+func (w *Waiter) ready(epoll uintptr) bool {
+	if !w.armed {
+		w.armed = true
+		w.err = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_MOD, w.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
+		return w.err != nil
+	}
+	n, err := unix.EpollWait(int(epoll), w.events[:], 0)
+	if err == unix.EINTR {
+		return true // let the caller look
+	}
+	w.err = err
+	return n != 0
+}
+
+// Close makes this Wait and all later ones fail.
+func (w *Waiter) Close() error { return w.epoll.Close() }
