@@ -7,6 +7,8 @@
 //	traffic udp ADDR SECONDS SIZE print the packets per second that the server received
 //	traffic drip FROM TO RATE     send RATE small UDP packets a second until killed, whatever comes of them
 //	traffic hear ADDR             print the time of each UDP packet that arrives, in seconds since 1970, until killed
+//	traffic answers SOCKET FILE SECONDS
+//	                              print how many µs a daemon took to answer: the median, 99 %, the longest time
 //	traffic keypair               print a new X25519 private key and its public key, in hex
 //
 // It is for the scripts of this directory only and never sends to an address that it was not given.
@@ -46,10 +48,12 @@ func run(args []string) error {
 		return drip(args[1], args[2], args[3])
 	case len(args) == 2 && args[0] == "hear":
 		return hear(args[1])
+	case len(args) == 4 && args[0] == "answers":
+		return answers(args[1], args[2], args[3])
 	case len(args) == 1 && args[0] == "keypair":
 		return keypair()
 	}
-	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS [STREAMS] | udp ADDR SECONDS SIZE | drip FROM TO RATE | hear ADDR | keypair")
+	return fmt.Errorf("usage: traffic serve ADDR | tcp ADDR SECONDS [STREAMS] | udp ADDR SECONDS SIZE | drip FROM TO RATE | hear ADDR | answers SOCKET FILE SECONDS | keypair")
 }
 
 // A client's first byte says what it wants of a TCP connection.
