@@ -68,6 +68,7 @@ type Kernel struct {
 	keepalive *ipsec.Keepalive
 	natEnds   chan struct{} // wakes followEnds
 	memory    Memory
+	cores     int
 	wireNews  chan struct{}            // wakes fastWire.run
 	fast      atomic.Pointer[fastWire] // nil: the raw wire only
 	aged      chan struct{}            // wakes age
@@ -150,12 +151,13 @@ type Config struct {
 	Ask     string // path of the socket that says why; empty for none
 	Wire    Wire
 	Memory  Memory // 0: DefaultMemory
+	Cores   int    // how many to use for the packets of one flow; 0 and 1: one
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
 // was made is taken away again; a namespace that a dead kernel left closed stays closed.
 func (k *Kernel) Boot(cfg Config) error {
-	k.memory = cfg.Memory.orDefault()
+	k.memory, k.cores = cfg.Memory.orDefault(), cfg.Cores
 	k.memory.apply()
 	err := k.enter(cfg.Netns)
 	if err == nil {
@@ -212,7 +214,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(loop.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers()}
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores)}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err
@@ -273,8 +275,8 @@ func (k *Kernel) ask(cfg nfq.Config, handler nfq.Handler) error {
 }
 
 // workers starts the goroutines that help with cryptography, and ends them when all loops have ended.
-func (k *Kernel) workers() *workers {
-	w := startWorkers()
+func (k *Kernel) workers(cores int) *workers {
+	w := startWorkers(cores)
 	k.after = append(k.after, w.stop)
 	return w
 }

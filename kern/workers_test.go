@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kipsec/net/link"
 	"kipsec/net/mbuf"
@@ -15,7 +17,8 @@ import (
 
 // TestWorkersDoEachPacketOnce runs batches of all sizes right after each other, so that helpers come late.
 func TestWorkersDoEachPacketOnce(t *testing.T) {
-	w := startWorkers()
+	w := startWorkers(3)
+	w.always = true
 	defer w.stop()
 	var times [batch]atomic.Int32
 	task := newTask(func(i int) { times[i].Add(1) })
@@ -27,6 +30,64 @@ func TestWorkersDoEachPacketOnce(t *testing.T) {
 				t.Fatalf("round %d: packet %d of %d was done %d times", round, i, n, got)
 			}
 		}
+	}
+}
+
+// TestEffort: helpers are woken for long work only, no longer where they do not help, and again now and then.
+func TestEffort(t *testing.T) {
+	const short, long = 400 * time.Nanosecond, 2600 * time.Nanosecond
+	learn := func(each time.Duration) (e effort) {
+		for range 100 {
+			e.alone(batch, batch*each)
+		}
+		return e
+	}
+	e := learn(short)
+	if got := e.helpers(batch); got != 0 {
+		t.Errorf("%d helpers for %v", got, batch*short)
+	}
+	e = learn(long)
+	if got := e.helpers(batch); got != 3 {
+		t.Errorf("%d helpers for %v", got, batch*long)
+	}
+	if got := e.helpers(8); got != 0 {
+		t.Errorf("%d helpers for %v", got, 8*long)
+	}
+	if e.alone(batch, time.Second); e.each > long*9/8 {
+		t.Errorf("an interruption makes %v of %v", e.each, long)
+	}
+
+	e = learn(long)
+	woken := 0
+	for range 10 * longest {
+		if e.helpers(batch) > 0 {
+			woken++
+			e.helped(batch, batch*long)
+		}
+	}
+	if woken < 10 || woken > 30 {
+		t.Errorf("woken in vain for %d of %d batches", woken, 10*longest)
+	}
+	for range 2 * longest {
+		if e.helpers(batch) > 0 {
+			e.helped(batch, batch*long/2)
+		}
+	}
+	if e.helpers(batch)+e.helpers(batch) == 0 {
+		t.Error("not woken although it helps")
+	}
+	for range 100 * again {
+		if e.helpers(batch) == 0 {
+			e.alone(batch, batch*short)
+		} else {
+			e.helped(batch, batch*short/2)
+		}
+	}
+	if e.helpers(batch)+e.helpers(batch) != 0 {
+		t.Error("woken for packets that became short")
+	}
+	if new(effort).helpers(batch) != 0 {
+		t.Error("woken for what nobody has measured")
 	}
 }
 
@@ -97,7 +158,8 @@ func (c *cores) once(number, n int) {
 // TestOrderOverCores: sequence numbers leave in order, a window of 32 packets loses none of a batch of 128, and packets
 // are delivered in the order in which they came.
 func TestOrderOverCores(t *testing.T) {
-	w := startWorkers()
+	w := startWorkers(3)
+	w.always = true
 	defer w.stop()
 	for _, suite := range []string{
 		"-E aes-gcm-16 0x000102030405060708090a0b0c0d0e0f10111213",
@@ -124,7 +186,8 @@ func TestOrderOverCores(t *testing.T) {
 
 // TestSequenceOverCores looks at the numbers on the wire.
 func TestSequenceOverCores(t *testing.T) {
-	w := startWorkers()
+	w := startWorkers(3)
+	w.always = true
 	defer w.stop()
 	c := newCores(t, w, "-E aes-gcm-16 0x000102030405060708090a0b0c0d0e0f10111213", 100)
 	next := uint32(1)
@@ -155,7 +218,7 @@ func BenchmarkCores(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/help=%v", name, help), func(b *testing.B) {
 				var w *workers
 				if help {
-					w = startWorkers()
+					w = startWorkers(runtime.GOMAXPROCS(0))
 					defer w.stop()
 				}
 				c := newCores(b, w, suite, 1350)

@@ -198,7 +198,8 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, mounted.Unmount()) }()
-	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(), Wire: o.wire, Memory: o.memory}); err != nil {
+	cores := reserveTurns()
+	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(), Wire: o.wire, Memory: o.memory, Cores: cores}); err != nil {
 		return err
 	}
 
