@@ -16,14 +16,13 @@ func newAESForCBC(key []byte) (cipher.Block, error) {
 	if err != nil || !cpu.X86.HasAES || !cpu.X86.HasSSE41 {
 		return b, err
 	}
-	c := &aesForCBC{Block: b, rounds: len(key)/4 + 6}
+	c := &aesForCBC{rounds: len(key)/4 + 6}
 	c.expand(key)
 	return c, nil
 }
 
 // aesForCBC is AES with its key schedules at hand (FIPS 197 §5.2; the second is that of the equivalent inverse cipher, §5.3.5).
 type aesForCBC struct {
-	cipher.Block
 	rounds   int
 	enc, dec [15 * aes.BlockSize]byte // the first (rounds+1) blocks are used
 }
@@ -45,6 +44,21 @@ func (c *aesForCBC) expand(key []byte) {
 		binary.LittleEndian.PutUint32(at(i), w^binary.LittleEndian.Uint32(at(i-words)))
 	}
 	invert(&c.dec, &c.enc, c.rounds)
+}
+
+// BlockSize is that of AES.
+func (c *aesForCBC) BlockSize() int { return aes.BlockSize }
+
+// Encrypt encrypts one block: CBC with an IV of zeros.
+func (c *aesForCBC) Encrypt(dst, src []byte) {
+	var iv [aes.BlockSize]byte
+	encryptCBC(&c.enc, c.rounds, &dst[:aes.BlockSize][0], &src[:aes.BlockSize][0], 1, &iv)
+}
+
+// Decrypt decrypts one block.
+func (c *aesForCBC) Decrypt(dst, src []byte) {
+	var iv [aes.BlockSize]byte
+	decryptCBC(&c.dec, c.rounds, &dst[:aes.BlockSize][0], &src[:aes.BlockSize][0], 1, &iv)
 }
 
 // NewCBCEncrypter is found by crypto/cipher.

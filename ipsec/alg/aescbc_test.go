@@ -38,6 +38,9 @@ func TestAESForCBC(t *testing.T) {
 			if !bytes.Equal(got, want) {
 				t.Errorf("%s: encrypted differently", name)
 			}
+			if blocks == 1 {
+				testOneBlock(t, ours, theirs, text)
+			}
 			back := make([]byte, len(text))
 			cipher.NewCBCDecrypter(ours, iv).CryptBlocks(back, want)
 			dec := cipher.NewCBCDecrypter(ours, iv)
@@ -50,5 +53,19 @@ func TestAESForCBC(t *testing.T) {
 	}
 	if _, err := newAESForCBC(make([]byte, 20)); err == nil {
 		t.Error("a key of 160 bits was taken")
+	}
+}
+
+func testOneBlock(t *testing.T, ours, theirs cipher.Block, text []byte) {
+	t.Helper()
+	got, want := make([]byte, 16), make([]byte, 16)
+	ours.Encrypt(got, text)
+	theirs.Encrypt(want, text)
+	if !bytes.Equal(got, want) {
+		t.Errorf("a block: %x, want %x", got, want)
+	}
+	ours.Decrypt(got, got)
+	if !bytes.Equal(got, text) || ours.BlockSize() != 16 {
+		t.Errorf("a block, there and back: %x", got)
 	}
 }
