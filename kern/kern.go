@@ -73,6 +73,7 @@ type Kernel struct {
 	fast      atomic.Pointer[fastWire] // nil: the raw wire only
 	aged      chan struct{}            // wakes age
 	sockets   *sockets
+	arrived   arrivals
 
 	netns  string
 	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
@@ -105,6 +106,7 @@ func New() (*Kernel, error) {
 		SADB: k.SADB, SPD: k.SPD,
 		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
 		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
+		Settle:  k.arrived.settle,
 		Refused: func(text string) { k.Log.Printf(syslog.LOG_ERR, "%s", text) },
 		Tracing: k.Knobs.Tracing, Trace: trace,
 	})
@@ -214,7 +216,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(loop.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores)}
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), arrived: &k.arrived}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err

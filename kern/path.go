@@ -29,6 +29,8 @@ type Path struct {
 
 	workers *workers // help with cryptography; nil: nobody does
 
+	arrived *arrivals // is told what comes in; nil: nobody asks
+
 	mu sync.Mutex // held to write to Local and Loop: several wires deliver to them
 }
 
@@ -42,12 +44,12 @@ func (p *Path) Outbound() error {
 
 // Inbound carries what arrives on a wire to the stack, until the wire is closed.
 func (p *Path) Inbound(wire link.Link) error {
-	return each(wire, newInbound(p, false).run)
+	return p.arrived.each(wire, newInbound(p, false).run)
 }
 
 // InboundUDP is Inbound for a wire that brings ESP in UDP.
 func (p *Path) InboundUDP(wire link.Link) error {
-	return each(wire, newInbound(p, true).run)
+	return p.arrived.each(wire, newInbound(p, true).run)
 }
 
 // each reads batches from a link until it is closed and hands them to run, which owns the buffers from then on.

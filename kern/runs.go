@@ -13,6 +13,12 @@ type runs struct {
 	pieces []*mbuf.Buf // not yet read
 }
 
+// Pending says whether datagrams wait in the socket.
+func (r *runs) Pending() bool {
+	wire, ok := r.Link.(waiting)
+	return ok && wire.Pending()
+}
+
 // ReadBatch implements link.Link.
 func (r *runs) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	if len(r.pieces) > 0 {

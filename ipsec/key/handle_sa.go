@@ -3,6 +3,7 @@ package key
 import (
 	"errors"
 	"syscall"
+	"time"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
@@ -64,8 +65,12 @@ func remove(e *Engine, s *Socket, m *pfkey.Message) error {
 	r := reply(m)
 	r.Src, r.Dst = m.Src, m.Dst
 	if m.SA == nil {
+		e.settle()
 		e.cfg.SADB.DeleteAll(proto, src, dst)
 	} else {
+		if sa := e.cfg.SADB.Get(proto, m.SA.SPI, src, dst); sa != nil && busy(sa) {
+			e.settle()
+		}
 		if err := e.cfg.SADB.Delete(proto, m.SA.SPI, src, dst); err != nil {
 			return err
 		}
@@ -74,6 +79,17 @@ func remove(e *Engine, s *Socket, m *pfkey.Message) error {
 	e.send(s, ToAll, r)
 	return nil
 }
+
+// settle waits for the packets that have arrived.
+func (e *Engine) settle() {
+	if e.cfg.Settle != nil {
+		e.cfg.Settle()
+	}
+}
+
+// busy says whether an SA had a packet a moment ago. One whose last packet is older has none on the way, and of those there
+// may be very many to delete.
+func busy(sa *sadb.SA) bool { return time.Now().Unix()-int64(sa.Current().UseTime) <= 2 }
 
 // get serves GET: one SA, to the client that asked.
 func get(e *Engine, s *Socket, m *pfkey.Message) error {

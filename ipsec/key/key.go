@@ -41,6 +41,10 @@ type Config struct {
 	Tracing func(knob.Trace) bool
 	Trace   func(line string)
 
+	// Settle, before an SA is deleted that was in use a moment ago, lets those packets be seen that have arrived. It may take some
+	// milliseconds; nil is nothing to wait for.
+	Settle func()
+
 	// Refused is told why the values of an SA were refused, for the log, in a text without keys; nil is nobody.
 	Refused func(text string)
 }

@@ -16,6 +16,7 @@ import (
 
 	"kipsec/net/link"
 	"kipsec/net/mbuf"
+	"kipsec/net/wait"
 	"kipsec/net/wire"
 )
 
@@ -106,6 +107,12 @@ func (d *Datagrams) Close() error {
 		return nil
 	}
 	return d.file.Close()
+}
+
+// Pending says whether packets wait that ReadBatch has not returned.
+func (d *Datagrams) Pending() (some bool) {
+	_ = d.conn.Control(func(fd uintptr) { some = wait.Pending(int(fd)) }) // fails after Close
+	return some
 }
 
 // Serve says which packets to take from now on.

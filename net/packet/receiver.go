@@ -99,6 +99,9 @@ func (r *Receiver) release() error {
 	return errors.Join(err, unix.Close(r.fd))
 }
 
+// Pending says whether packets wait that ReadBatch has not returned.
+func (r *Receiver) Pending() bool { return !r.closed.Load() && wait.Pending(r.fd) }
+
 // Close wakes a blocked reader and waits until it has left. Further calls do nothing.
 func (r *Receiver) Close() error {
 	if !r.closed.CompareAndSwap(false, true) {

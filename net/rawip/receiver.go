@@ -167,6 +167,9 @@ func setMark(fd int, mark uint32) error {
 	return nil
 }
 
+// Pending says whether packets wait that ReadBatch has not returned.
+func (r *Receiver) Pending() bool { return !r.closed.Load() && wait.Pending(r.fd) }
+
 // Close wakes a blocked reader and waits until it has left. Further calls do nothing.
 func (r *Receiver) Close() error {
 	if !r.closed.CompareAndSwap(false, true) {

@@ -73,5 +73,12 @@ func (w *Waiter) ready(epoll uintptr) bool {
 	return n != 0
 }
 
+// Pending says whether there is something to read from a descriptor now. It is for others than the one who reads.
+func Pending(fd int) bool {
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], 0)
+	return err == nil && n == 1
+}
+
 // Close makes this Wait and all later ones fail.
 func (w *Waiter) Close() error { return w.epoll.Close() }
