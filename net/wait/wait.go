@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,10 +22,10 @@ type Waiter struct {
 	epoll *os.File
 	conn  syscall.RawConn
 
-	look   func(fd uintptr) bool // made once: a method value allocates
-	armed  bool
-	err    error
-	events [1]unix.EpollEvent
+	look  func(fd uintptr) bool // ready, made once: a method value allocates
+	armed bool
+	err   error
+	event unix.EpollEvent
 }
 
 // New makes a Waiter for a descriptor, which stays its caller's.
@@ -62,15 +63,21 @@ func (w *Waiter) Wait() error {
 func (w *Waiter) ready(epoll uintptr) bool {
 	if !w.armed {
 		w.armed = true
-		w.err = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_MOD, w.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
-		return w.err != nil
+		return !w.arm(epoll)
 	}
-	n, err := unix.EpollWait(int(epoll), w.events[:], 0)
-	if err == unix.EINTR {
-		return true // let the caller look
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&w.event)), 1, 0, 0, 0)
+	return n != 0 || errno != 0 // after an error the caller looks and comes again
+}
+
+// arm has the next event told. Neither this call nor the other one blocks, so the runtime need not know: it would wake a
+// thread to watch.
+func (w *Waiter) arm(epoll uintptr) bool {
+	w.event = unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, epoll, unix.EPOLL_CTL_MOD, uintptr(w.fd), uintptr(unsafe.Pointer(&w.event)), 0, 0)
+	if errno != 0 {
+		w.err = errno
 	}
-	w.err = err
-	return n != 0
+	return errno == 0
 }
 
 // Pending says whether there is something to read from a descriptor now. It is for others than the one who reads.
