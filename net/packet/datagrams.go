@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,14 +31,16 @@ const slots = 16
 type Datagrams struct {
 	file   *os.File
 	conn   syscall.RawConn
+	waiter *wait.Waiter
 	closed atomic.Bool
 	served atomic.Pointer[Served]
 	taken  atomic.Uint64
 	lost   atomic.Uint64
 
-	readFunc func(fd uintptr) bool // read, made once: a method value allocates
+	readFunc func(fd uintptr) // read, made once: a method value allocates
 
 	mu       sync.Mutex // held by the reader
+	pace     wait.Pace
 	slots    [slots]slot
 	messages [slots]mmsghdr
 	got      int // received
@@ -65,7 +68,7 @@ type slot struct {
 // OpenDatagrams makes the socket in the network namespace of the calling thread. It takes nothing until Serve says what. buffer is how
 // many bytes may wait in it.
 func OpenDatagrams(buffer int) (*Datagrams, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a packet socket: %w", err)
 	}
@@ -83,7 +86,11 @@ func OpenDatagrams(buffer int) (*Datagrams, error) {
 	d := &Datagrams{file: os.NewFile(uintptr(fd), "packet socket")}
 	d.readFunc = d.read
 	d.served.Store(new(Served))
-	if d.conn, err = d.file.SyscallConn(); err != nil {
+	d.waiter, err = wait.New(fd)
+	if err == nil {
+		d.conn, err = d.file.SyscallConn()
+	}
+	if err != nil {
 		d.file.Close()
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (d *Datagrams) Close() error {
 	if !d.closed.CompareAndSwap(false, true) {
 		return nil
 	}
-	return d.file.Close()
+	return errors.Join(d.waiter.Close(), d.file.Close())
 }
 
 // Pending says whether packets wait that ReadBatch has not returned.
@@ -152,15 +159,11 @@ func (d *Datagrams) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 		if d.closed.Load() {
 			return 0, net.ErrClosed
 		}
-		d.got, d.next, d.err = 0, 0, nil
-		err := d.conn.Read(d.readFunc)
-		switch {
-		case d.closed.Load():
-			return 0, net.ErrClosed
-		case err != nil:
+		if err := d.receive(); err != nil {
+			if d.closed.Load() {
+				return 0, net.ErrClosed
+			}
 			return 0, err
-		case d.err != nil:
-			return 0, d.err
 		}
 		served := d.served.Load()
 		for i := range d.got {
@@ -170,28 +173,48 @@ func (d *Datagrams) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	return 0, nil
 }
 
-// read takes what is there; false says that there was nothing yet.
-func (d *Datagrams) read(fd uintptr) bool {
+// receive takes what is there, and waits for it. While many packets come, it lets them gather before it waits.
+func (d *Datagrams) receive() error {
+	d.next = 0
+	for napped := false; ; {
+		d.got, d.err = 0, nil
+		err := d.conn.Control(d.readFunc)
+		switch {
+		case err != nil:
+			return err
+		case d.err != unix.EAGAIN:
+			d.pace.Add(d.got, time.Now())
+			return d.err
+		case !napped && d.pace.Busy(time.Now()):
+			napped = true
+			wait.Nap()
+		default:
+			if err := d.waiter.Wait(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// read takes what is there; if there is nothing, the error is EAGAIN.
+func (d *Datagrams) read(fd uintptr) {
 	for i := range d.messages {
 		h := &d.messages[i].header
 		h.Namelen, h.Flags = unix.SizeofSockaddrLinklayer, 0
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&d.messages[0])), slots, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&d.messages[0])), slots, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			d.got = int(n)
-			return true
-		case unix.EAGAIN:
-			return false
 		case unix.EINTR:
 			continue
 		case unix.EINVAL: // a run that this kernel cannot describe (before 6.2); it is gone
 			d.lost.Add(1)
-			return true
+		default:
+			d.err = errno
 		}
-		d.err = errno
-		return true
+		return
 	}
 }
 
