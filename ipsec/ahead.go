@@ -2,6 +2,8 @@ package ipsec
 
 import (
 	"kipsec/ipsec/esp"
+	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/stats"
 	"kipsec/net/mbuf"
 	"kipsec/net/wire"
@@ -67,7 +69,8 @@ type Opening struct {
 	udp       bool
 	port      uint16 // of UDP that it came from
 	malformed bool
-	off       bool // IPsec was switched off
+	off       bool     // IPsec was switched off
+	larval    *sadb.SA // the one that it is for, which has no keys yet
 }
 
 // Ahead finds out whether a packet of ESP, or with udp of ESP in UDP, can be opened ahead. It drops and counts nothing:
@@ -88,6 +91,9 @@ func (e *Engine) Ahead(b *mbuf.Buf, udp bool, now int64, o *Opening) {
 		return
 	}
 	sa, why := e.inboundSA(b.Bytes(), &p, wire.ESP(b.Bytes()[p.Header:]).SPI())
+	if why == stats.BadState && sa.State() == pfkey.Larval {
+		o.larval = sa
+	}
 	if why != stats.OK {
 		return
 	}
@@ -96,6 +102,9 @@ func (e *Engine) Ahead(b *mbuf.Buf, udp bool, now int64, o *Opening) {
 		o.layer = layer
 	}
 }
+
+// Early says whether the keys for the packet may still come: its SA is larval. InputAhead would drop it.
+func (o *Opening) Early() bool { return o.larval != nil && o.larval.State() == pfkey.Larval }
 
 // Pending says whether Open has something to do.
 func (o *Opening) Pending() bool { return o.layer.SA != nil }

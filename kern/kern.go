@@ -74,6 +74,7 @@ type Kernel struct {
 	aged      chan struct{}            // wakes age
 	sockets   *sockets
 	arrived   arrivals
+	early     early
 
 	netns  string
 	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
@@ -106,7 +107,7 @@ func New() (*Kernel, error) {
 		SADB: k.SADB, SPD: k.SPD,
 		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
 		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
-		Settle:  k.arrived.settle,
+		Settle: k.arrived.settle, Keyed: k.early.keyed,
 		Refused: func(text string) { k.Log.Printf(syslog.LOG_ERR, "%s", text) },
 		Tracing: k.Knobs.Tracing, Trace: trace,
 	})
@@ -216,7 +217,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(loop.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), arrived: &k.arrived}
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), early: &k.early, arrived: &k.arrived}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ type Path struct {
 
 	workers *workers // help with cryptography; nil: nobody does
 
+	early   *early    // holds what comes before its keys; nil: it is dropped
 	arrived *arrivals // is told what comes in; nil: nobody asks
 
 	mu sync.Mutex // held to write to Local and Loop: several wires deliver to them
@@ -323,6 +324,9 @@ func (i *inbound) run(bufs []*mbuf.Buf) {
 	}
 	i.path.workers.run(i.open, len(bufs))
 	for n, b := range bufs {
+		if i.path.early.hold(i.path, b, &i.openings[n]) {
+			continue
+		}
 		if v := i.path.Engine.InputAhead(b, &i.openings[n]); v.Action != ipsec.Deliver {
 			b.Free()
 			continue

@@ -35,7 +35,7 @@ func newNode(t *testing.T, onWire *pipe.End, mtu int) *node {
 		t.Fatal(err)
 	}
 	stack, local := pipe.New(pipe.Config{})
-	path := &Path{Engine: k.Engine, Local: local, Wire: onWire, MTU: func(addr) int { return mtu }}
+	path := &Path{Engine: k.Engine, Local: local, Wire: onWire, MTU: func(addr) int { return mtu }, early: &k.early}
 	k.Engine.PathMTU, k.Engine.Local = path.MTU, func(addr) bool { return true }
 	k.loop(path.Outbound)
 	k.loop(func() error { return path.Inbound(&defragmented{End: onWire}) })

@@ -20,6 +20,7 @@ func add(e *Engine, s *Socket, m *pfkey.Message) error {
 		return err
 	}
 	e.traceSA(sa)
+	e.keyed()
 	e.send(s, ToAll, echo(m))
 	return nil
 }
@@ -40,6 +41,7 @@ func update(e *Engine, s *Socket, m *pfkey.Message) error {
 		return err
 	}
 	e.traceSA(sa)
+	e.keyed()
 	e.send(s, ToAll, echo(m))
 	return nil
 }
@@ -90,6 +92,13 @@ func (e *Engine) settle() {
 // busy says whether an SA had a packet a moment ago. One whose last packet is older has none on the way, and of those there
 // may be very many to delete.
 func busy(sa *sadb.SA) bool { return time.Now().Unix()-int64(sa.Current().UseTime) <= 2 }
+
+// keyed tells that an SA has got keys, for packets that came before them.
+func (e *Engine) keyed() {
+	if e.cfg.Keyed != nil {
+		e.cfg.Keyed()
+	}
+}
 
 // get serves GET: one SA, to the client that asked.
 func get(e *Engine, s *Socket, m *pfkey.Message) error {

@@ -45,6 +45,9 @@ type Config struct {
 	// milliseconds; nil is nothing to wait for.
 	Settle func()
 
+	// Keyed is told that an SA has got keys; nil is nobody. It must not call the engine.
+	Keyed func()
+
 	// Refused is told why the values of an SA were refused, for the log, in a text without keys; nil is nobody.
 	Refused func(text string)
 }
