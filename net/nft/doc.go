@@ -3,8 +3,8 @@
 // There is one table called kipsec in each of the families ip and ip6. Their base chains are fixed; what changes is which
 // pairs of addresses they pick:
 //
-//	hook prerouting  fragments fragments that match "in" are queued, but those of IPsec and those from enc0
-//	hook prerouting  enter     forget our bits of the mark, but for MarkLoopback on lo; packets from enc0 get MarkReturn
+//	hook prerouting  enter     forget our bits of the mark, but for MarkLoopback on lo; packets from enc0 get MarkReturn;
+//	                           other fragments that match "in" are queued, but those of IPsec
 //	hook prerouting  divert    packets to be forwarded that match "out" get MarkForward
 //	hook input       input     ESP in UDP is taken away from UDP;
 //	                           packets from enc0, IPsec itself and neighbour discovery pass; others are judged by the mark of

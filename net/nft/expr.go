@@ -33,6 +33,9 @@ func accept() exprs           { return verdict(expr.VerdictAccept, "") }
 func ret() exprs              { return verdict(expr.VerdictReturn, "") }
 func jump(chain string) exprs { return verdict(expr.VerdictJump, chain) }
 
+// proceed is a jump without return.
+func proceed(chain string) exprs { return verdict(expr.VerdictGoto, chain) }
+
 func is(op expr.CmpOp, data []byte) exprs {
 	return exprs{&expr.Cmp{Op: op, Register: reg, Data: data}}
 }
@@ -139,14 +142,15 @@ func (f family) isIPsecFragment() exprs {
 }
 
 // neighbourDiscovery matches ICMPv6 types 133 to 137 with hop limit 255 (RFC 4861 §4), which ARP's place in IPv6 exempts from
-// policies.
-func neighbourDiscovery() exprs {
+// policies. It comes in one piece (RFC 6980 §5).
+func neighbourDiscovery(f family) exprs {
 	const hopLimit = 7
 	return rule(
 		ofIP(hopLimit, 1), is(expr.CmpOpEq, []byte{255}),
 		exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}}, is(expr.CmpOpEq, []byte{unix.IPPROTO_ICMPV6}),
 		exprs{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}},
 		is(expr.CmpOpGte, []byte{133}), is(expr.CmpOpLte, []byte{137}),
+		f.isWhole(),
 	)
 }
 
@@ -166,6 +170,19 @@ func (f family) errors() []exprs {
 		types(wire.ProtoICMP, wire.ICMPUnreachable, wire.ICMPRedirect),
 		types(wire.ProtoICMP, wire.ICMPTimeExceeded, wire.ICMPParamProblem),
 	}
+}
+
+// icmp is the protocol of the family's ICMP.
+func (f family) icmp() uint8 {
+	if f.size == 16 {
+		return wire.ProtoICMPv6
+	}
+	return wire.ProtoICMP
+}
+
+// byProtocol does what the map says of the packet's protocol; for others the rule does not match.
+func byProtocol(verdicts string) exprs {
+	return exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, IsDestRegSet: true, SetName: verdicts}}
 }
 
 // familyIn matches packets, if the set has the number of their family in it.

@@ -1,7 +1,11 @@
 package nft
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/wire"
@@ -10,11 +14,19 @@ import (
 // Names inside the table.
 const (
 	protocolSet = "ipsec"
+	kindsMap    = "kinds" // what becomes of a protocol in hook input
 	outChain    = "out"
 	inChain     = "in"
 	askChain    = "ask"
 	againChain  = "again"
 	errorsChain = "errors"
+
+	// What few packets need stands in chains of its own, so that the others pass one rule instead of it.
+	enteringChain = "entering" // marked packets in hook prerouting
+	arrivingChain = "arriving" // the same in hook input
+	leavingChain  = "leaving"  // the same in hook output
+	portsChain    = "ports"    // UDP in hook input
+	reportsChain  = "reports"  // ICMP in hook output
 
 	forgetChain    = "forget"    // takes our bits away from a packet's mark
 	senderChain    = "sender"    // packets of sockets with MarkBypass
@@ -36,23 +48,22 @@ type baseChain struct {
 
 // baseChains are the same in both families but for what only IPv6 has.
 //
-// Priorities: fragments comes before connection tracking joins them (-400). enter comes before every check of the reverse path
-// that a firewall may make (firewalld does at -290). divert and output come after destination NAT (-100), for it is where
+// Priorities: enter comes before connection tracking joins fragments (-400), and before every check of the reverse path that a
+// firewall may make (firewalld does at -290). divert and output come after destination NAT (-100), for it is where
 // the packet really goes that counts. input and forward come after the usual firewall chains (0): what those drop nobody has
 // to ask about. leave comes before source NAT (100), translated behind it.
+//
+// Packets that no policy touches pass all of these, and each expression costs them some ten nanoseconds.
 func baseChains(f family, c Config, has features) []baseChain {
-	forget := rule(marked(MarkMask), jump(forgetChain))
+	marks := func(chain string) exprs { return rule(marked(MarkMask), jump(chain)) }
 	fromEnc := fromDevice(c.Device)
 	chains := []baseChain{
-		{"fragments", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, []exprs{
+		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, []exprs{
+			marks(enteringChain),
+			rule(fromEnc, setMark(0, MarkReturn), accept()),
 			rule(f.isWhole(), accept()),
-			rule(fromEnc, accept()),
 			rule(f.isIPsecFragment(), accept()),
 			jump(inChain),
-		}},
-		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -350, []exprs{
-			forget,
-			rule(fromEnc, setMark(0, MarkReturn)),
 		}},
 		{"divert", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90, []exprs{
 			rule(fromDevice("lo"), accept()),
@@ -60,24 +71,20 @@ func baseChains(f family, c Config, has features) []baseChain {
 			rule(marked(MarkDivert), setMark(MarkDivert, MarkForward)),
 		}},
 		{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, 20, []exprs{
-			rule(protocol(wire.ProtoESPInUDP), marked(MarkInUDP), accept()), // by a second table of ours
-			forget, // or a socket with tcp_fwmark_accept inherits them
-			rule(protocol(wire.ProtoUDP), toPort(wire.PortESPInUDP), familyIn(udpSet), jump(udpChain)),
-			rule(protocol(wire.ProtoUDP), toEnd(f), familyIn(udpSet), jump(udpChain)),
+			marks(arrivingChain),
+			byProtocol(kindsMap),
 			rule(fromEnc, accept()),
-			rule(carriesIPsec(), accept()),
-			rule(familyIn(socketsSet), jump(receiverChain)),
+			rule(familyIn(socketsSet), proceed(receiverChain)),
 			jump(inChain),
-			rule(familyIn(acceptingSet), jump(acceptingChain)),
 		}},
 		{"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 20, []exprs{
 			rule(fromEnc, accept()),
 			jump(inChain),
 		}},
 		{"output", nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, []exprs{
-			rule(marked(MarkBypass), jump(senderChain)),
-			forget,
+			marks(leavingChain),
 			jump(outChain),
+			rule(protocol(f.icmp()), jump(reportsChain)),
 		}},
 		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
 			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Queue, has.nativeQueue)),
@@ -86,34 +93,56 @@ func baseChains(f family, c Config, has features) []baseChain {
 			rule(marked(MarkDivert|MarkForward), toDevice(c.Device), jump(againChain)),
 		}},
 	}
-	for _, isError := range f.errors() {
-		chains[5].rules = append(chains[5].rules, rule(isError, jump(errorsChain)))
-	}
 	if f.size == 16 {
-		enter, input, output := &chains[1], &chains[3], &chains[5]
-		fromLoopback := rule(fromDevice("lo"), unprotected())
-		enter.insert(0, rule(fromLoopback, accept()))
-		input.insert(6, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(), accept()))
-		input.insert(1, rule(fromLoopback, setMark(MarkMask|MarkSocket, 0), accept()))
-		output.insert(2, rule(neighbourDiscovery(), accept()))
+		input, output := &chains[2], &chains[4]
+		input.insert(3, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(f), accept()))
+		output.insert(1, rule(neighbourDiscovery(f), accept()))
 	}
 	return chains
+}
+
+// sideChains are what the base chains jump to, beside in and out, which change, and what belongs to UDP and to sockets.
+func sideChains(f family, c Config, has features) map[string][]exprs {
+	ask := queue(c.Queue, has.nativeQueue)
+	entering := []exprs{jump(forgetChain)}
+	arriving := []exprs{
+		rule(protocol(wire.ProtoESPInUDP), marked(MarkInUDP), accept()), // by a second table of ours
+		jump(forgetChain), // or a socket with tcp_fwmark_accept inherits them
+	}
+	if f.size == 16 {
+		fromLoopback := rule(fromDevice("lo"), unprotected())
+		entering = append([]exprs{rule(fromLoopback, accept())}, entering...)
+		arriving = append([]exprs{rule(fromLoopback, setMark(MarkMask|MarkSocket, 0), accept())}, arriving...)
+	}
+	var reports []exprs
+	for _, isError := range f.errors() {
+		reports = append(reports, rule(isError, jump(errorsChain)))
+	}
+	return map[string][]exprs{
+		askChain:      {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
+		againChain:    again(f, ask, has),
+		enteringChain: entering,
+		arrivingChain: arriving,
+		leavingChain:  {rule(marked(MarkBypass), jump(senderChain)), jump(forgetChain)},
+		portsChain: {
+			rule(toPort(wire.PortESPInUDP), familyIn(udpSet), jump(udpChain)),
+			rule(toEnd(f), familyIn(udpSet), jump(udpChain)),
+		},
+		reportsChain: reports,
+	}
 }
 
 // again looks once more at packets that were picked, when source NAT is over. If they would not be picked with the addresses
 // that they have now, or come from another host and have an address of this one, no policy would be found for them and they
 // would leave in clear: they are queued, to be dropped.
-func again(f family, c Config, has features) []exprs {
-	ask := queue(c.Queue, has.nativeQueue)
+func again(f family, ask exprs, has features) []exprs {
 	var rules []exprs
 	if has.fib {
 		rules = append(rules, rule(marked(MarkForward), fromOwnAddress(), ask))
 	}
-	rules = append(rules, setMark(MarkDivert|MarkForward, 0), jump(outChain))
-	for _, isError := range f.errors() {
-		rules = append(rules, rule(isError, jump(errorsChain)))
-	}
-	return append(rules, rule(marked(MarkDivert), accept()), ask)
+	return append(rules,
+		setMark(MarkDivert|MarkForward, 0), jump(outChain), rule(protocol(f.icmp()), jump(reportsChain)),
+		rule(marked(MarkDivert), accept()), ask)
 }
 
 func (b *baseChain) insert(at int, rules ...exprs) {
@@ -129,20 +158,19 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
-	for _, name := range []string{outChain, inChain, askChain, againChain, errorsChain} {
+	side := sideChains(f, c, has)
+	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, forgetChain, udpChain, senderChain, receiverChain,
+		acceptingChain}, slices.Sorted(maps.Keys(side))) {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
-	for _, r := range []exprs{
-		rule(f.isWhole(), queue(c.Queue, has.nativeQueue)),
-		queue(c.Fragments, has.nativeQueue),
-	} {
-		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: askChain}, Exprs: r})
-	}
+	addKinds(tx, t)
 	addSwitches(tx, t, f, off)
-	for _, r := range again(f, c, has) {
-		tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: againChain}, Exprs: r})
-	}
 	addInUDP(tx, t, f)
+	for name, rules := range side {
+		for _, r := range rules {
+			tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: name}, Exprs: r})
+		}
+	}
 	addSockets(tx, t, f, c, has)
 	for _, b := range baseChains(f, c, has) {
 		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
@@ -150,6 +178,19 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 			tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
 		}
 	}
+}
+
+// addKinds makes the map that sends each protocol where its packets are looked at in hook input.
+func addKinds(tx *nftables.Conn, t *nftables.Table) {
+	set := newSet(t, kindsMap, nftables.TypeInetProto)
+	set.IsMap, set.DataType = true, nftables.TypeVerdict
+	to := func(protocol uint8, v exprs) nftables.SetElement {
+		return nftables.SetElement{Key: []byte{protocol}, VerdictData: v[0].(*expr.Verdict)}
+	}
+	_ = tx.AddSet(set, []nftables.SetElement{
+		to(unix.IPPROTO_ESP, accept()), to(unix.IPPROTO_AH, accept()), to(unix.IPPROTO_COMP, accept()),
+		to(wire.ProtoUDP, jump(portsChain)),
+	}) // fails for anonymous sets only
 }
 
 func table(f family, name string) *nftables.Table {

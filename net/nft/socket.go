@@ -34,19 +34,21 @@ func sender(f family, c Config, has features) []exprs {
 		rule(marked(MarkOutBypass), accept()),
 	}
 	if f.size == 16 {
-		rules = append(rules, rule(neighbourDiscovery(), accept()))
+		rules = append(rules, rule(neighbourDiscovery(f), accept()))
 	}
 	return append(rules, queue(c.SocketQueue, has.nativeQueue))
 }
 
-// receiver is for packets that arrive in clear.
+// receiver is for packets that arrive in clear, while there may be sockets with a policy.
 func receiver(has features) []exprs {
 	if !has.socket {
-		return nil
+		return []exprs{jump(inChain)}
 	}
 	return []exprs{
 		rule(socketMarked(MarkBypass|MarkInBypass), accept()),
 		rule(socketMarked(MarkBypass), jump(askChain)),
+		jump(inChain),
+		rule(familyIn(acceptingSet), jump(acceptingChain)),
 	}
 }
 
