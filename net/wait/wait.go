@@ -33,7 +33,7 @@ func New(fd int) (*Waiter, error) {
 	w := &Waiter{fd: fd}
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err == nil {
-		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{})
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
 	}
 	if err == nil {
 		err = unix.SetNonblock(epoll, true) // or the runtime would not watch it
@@ -59,14 +59,19 @@ func (w *Waiter) Wait() error {
 	return w.err
 }
 
-// ready has the descriptor watched when it is asked first, and then says whether there was something.
+// ready says whether there was something, and has the descriptor watched when it is asked first. It takes what epoll has to
+// tell before it arms: an event that came while the last one was taken would stay in the list of ready descriptors, and what is
+// there already is not told to the runtime again.
 func (w *Waiter) ready(epoll uintptr) bool {
-	if !w.armed {
-		w.armed = true
-		return !w.arm(epoll)
-	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&w.event)), 1, 0, 0, 0)
-	return n != 0 || errno != 0 // after an error the caller looks and comes again
+	if n != 0 || errno != 0 {
+		return true // after an error the caller looks and comes again
+	}
+	if w.armed {
+		return false
+	}
+	w.armed = true
+	return !w.arm(epoll)
 }
 
 // arm has the next event told. Neither this call nor the other one blocks, so the runtime need not know: it would wake a

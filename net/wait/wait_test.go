@@ -88,9 +88,49 @@ func TestHangUp(t *testing.T) {
 	}
 	defer w.Close()
 	unix.Close(fds[1])
-	if err := w.Wait(); err != nil {
-		t.Error(err)
+	for range 100 {
+		if err := w.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
+}
+
+// TestNothingIsMissed: two goroutines answer each other, each answer in a burst, so that packets come at any moment of a Wait.
+func TestNothingIsMissed(t *testing.T) {
+	w1, near, far := pair(t)
+	w2, err := New(far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w2.Close()
+	const rounds, burst = 20000, 3
+	talk := func(w *Waiter, fd int, begin bool) {
+		b := make([]byte, 1)
+		for range rounds {
+			if begin {
+				for range burst {
+					unix.Write(fd, b)
+				}
+			}
+			for got := 0; got < burst; {
+				if _, err := unix.Read(fd, b); err == nil {
+					got++
+				} else if err := w.Wait(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			if !begin {
+				for range burst {
+					unix.Write(fd, b)
+				}
+			}
+		}
+	}
+	done := make(chan struct{})
+	go func() { talk(w1, near, true); close(done) }()
+	talk(w2, far, false)
+	<-done
 }
 
 func TestWaitAllocatesNothing(t *testing.T) {
