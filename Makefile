@@ -41,6 +41,7 @@ install: all  ## install under PREFIX (default /usr/local); sysctl goes to lib/k
 	install -D -m 755 bin/setkey $(DESTDIR)$(PREFIX)/sbin/setkey
 	install -D -m 755 bin/kipsec-run $(DESTDIR)$(PREFIX)/sbin/kipsec-run
 	install -D -m 755 bin/sysctl $(DESTDIR)$(PREFIX)/lib/kipsec/sysctl
+	install -D -m 644 man/kipsecd.8 $(DESTDIR)$(PREFIX)/share/man/man8/kipsecd.8
 	install -D -m 644 man/setkey.8 $(DESTDIR)$(PREFIX)/share/man/man8/setkey.8
 	install -D -m 644 man/kipsec-run.8 $(DESTDIR)$(PREFIX)/share/man/man8/kipsec-run.8
 	install -D -m 644 man/ipsec.4 $(DESTDIR)$(PREFIX)/share/man/man4/ipsec.4

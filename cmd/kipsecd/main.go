@@ -77,8 +77,8 @@ type options struct {
 	version bool
 }
 
-func parse(args []string) (*options, error) {
-	o := &options{wire: kern.AutoWire}
+// flags declares the flags, which set o.
+func flags(o *options) *flag.FlagSet {
 	f := flag.NewFlagSet("kipsecd", flag.ContinueOnError)
 	f.StringVar(&o.netns, "netns", "", "serve the network namespace `NAME` of ip-netns(8), or a path")
 	f.StringVar(&o.name, "name", "", "call this instance `NAME` (default: the namespace's name, or \"default\")")
@@ -104,6 +104,12 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.stats, "stats", false, "print the counters of the running kipsecd, in netstat's words")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	f.Usage = func() { usage(f) }
+	return f
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{wire: kern.AutoWire}
+	f := flags(o)
 	f.SetOutput(io.Discard)
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -122,8 +128,9 @@ func parse(args []string) (*options, error) {
 }
 
 func usage(f *flag.FlagSet) {
-	fmt.Fprintln(f.Output(), "usage: kipsecd [-netns NAME] [-name NAME] [-mount DIR] [-f FILE]... [-sysctl FILE]")
+	fmt.Fprintln(f.Output(), "usage: kipsecd [-netns NAME] [-name NAME] [-mount DIR] [-f FILE]... [-sysctl FILE] [-wire WIRE] [-memory MIB]")
 	fmt.Fprintln(f.Output(), "       kipsecd [-netns NAME] [-name NAME] -cleanup | -stats")
+	fmt.Fprintln(f.Output(), "       kipsecd -h | -version")
 	f.VisitAll(func(fl *flag.Flag) {
 		value, doc := flag.UnquoteUsage(fl)
 		fmt.Fprintf(f.Output(), "  -%-14s %s\n", strings.TrimSpace(fl.Name+" "+value), doc)
