@@ -86,3 +86,18 @@ for f in "10.1.0.1 10.1.0.2 10.2.0.2" "fd00:1::1 fd00:1::2 fd00:2::2"; do
 	sniffed inner
 	equal "$1: ICMP errors in clear" "$(wc -l <"$work/wire")" 0
 done
+
+step "what a program says is neighbour discovery leaves in clear in one piece only"
+echo "flush; spdflush; spdadd ::/0 ::/0 any -P out discard;" | setkey left
+sniff left to-mid wire -vv "src host fd00:1::1 and dst host fd00:1::2"
+at left /usr/bin/python3 - <<-'END'
+	import socket
+	target = socket.inet_pton(socket.AF_INET6, "fd00:1::2")
+	for proto, header in (58, b""), (socket.IPPROTO_FRAGMENT, bytes([58, 0, 0, 1, 0, 0, 0, 1])):
+	    s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, proto)
+	    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+	    s.sendto(header + bytes([135, 0, 0, 0, 0, 0, 0, 0]) + target, ("fd00:1::2", 0))
+END
+wait_for 3 grep -q "solicitation" "$work/wire" || fail "neighbour discovery does not leave"
+sniffed wire
+lacks "the wire" "$work/wire" frag

@@ -66,7 +66,7 @@ func (i *Ingress) Set(s Served) error {
 		tx.AddTable(t)
 		tx.DelTable(t)
 		tx.AddTable(t)
-		var rules []exprs
+		rules := []exprs{tcp(ip4), tcp(ip6)}
 		for _, f := range []family{ip4, ip6} {
 			local := newSet(t, localSet(f), f.addr)
 			_ = tx.AddSet(local, nil)
@@ -157,6 +157,15 @@ func servedBy(f family, protocol uint8, largest int) exprs {
 		ofIP(at, 2), is(expr.CmpOpLte, binary.BigEndian.AppendUint16(nil, uint16(max(largest, 0)))),
 		forUs(f),
 	)
+}
+
+// tcp lets packets of TCP pass the other rules, which are not for them, at once.
+func tcp(f family) exprs {
+	at, version := uint32(9), byte(4<<4)
+	if f.size == 16 {
+		at, version = 6, 6<<4
+	}
+	return rule(ofIP(at, 1), is(expr.CmpOpEq, []byte{wire.ProtoTCP}), masked(0, []byte{0xf0}, []byte{version}), accept())
 }
 
 // masked matches packets whose bytes at an offset of the IP header are what is wanted, under a mask.
