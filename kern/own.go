@@ -34,7 +34,7 @@ func (o *ownAddresses) renew() {
 
 // has says whether an address is the host's.
 func (o *ownAddresses) has(a netip.Addr) bool {
-	if time.Now().After(o.known.Load().until) && o.busy.CompareAndSwap(false, true) {
+	if time.Until(o.known.Load().until) < 0 && o.busy.CompareAndSwap(false, true) {
 		o.renew()
 		o.busy.Store(false)
 	}

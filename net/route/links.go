@@ -72,17 +72,16 @@ func (l *Links) Local(a netip.Addr) bool { return l.Link(a).Local }
 
 // Link answers about one address.
 func (l *Links) Link(dst netip.Addr) Link {
-	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if k, ok := l.known[dst]; ok && now.Before(k.until) {
+	if k, ok := l.known[dst]; ok && time.Until(k.until) > 0 {
 		return k.Link
 	}
 	if len(l.known) >= maxLinks {
 		clear(l.known)
 	}
 	found := l.ask(dst)
-	l.known[dst] = answer{Link: found, until: now.Add(linkLife)}
+	l.known[dst] = answer{Link: found, until: time.Now().Add(linkLife)}
 	return found
 }
 
