@@ -8,6 +8,8 @@
 # $work/results, a line "NAME SUITE KIND VALUE" each, of which tests/chart makes the table and the picture.
 #
 #   ROUNDS=5 SECONDS_EACH=3 tests/bench.sh [SVG]     CONTESTANTS="raw wireguard" to take only some, SUITES, KINDS likewise
+#
+# KINDS may have "answers" too, how long 99 % of the answers of PF_KEY and the mount take at most while small packets flood kipsec.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=strongswan.sh
@@ -142,6 +144,13 @@ measure() {
 		rtt 100 0.01
 		wait $load
 		;;
+	answers)
+		[ -S "/run/kipsec/$tag-left/pfkey" ] || return 0
+		at left "$work/traffic" udp $far:7000 "$SECONDS_EACH" 64 >/dev/null &
+		load=$!
+		"$work/traffic" answers "/run/kipsec/$tag-left/pfkey" "$(sys left)/net/inet/ipsec/dfbit" "$SECONDS_EACH" | cut -d ' ' -f 2
+		wait $load
+		;;
 	esac
 }
 
@@ -174,6 +183,7 @@ while [ $round -lt "$ROUNDS" ]; do
 		fi
 		for kind in $KINDS; do
 			value=$(measure "$kind")
+			[ -n "$value" ] || continue
 			echo "$name $suite $kind $value" >>"$work/results"
 			say "round $round: $name $suite $kind $value"
 		done

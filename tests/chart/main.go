@@ -52,6 +52,7 @@ var kinds = []kind{
 	{"udp", "64-byte UDP", "packets/s", false},
 	{"ping", "round trip, idle", "µs", true},
 	{"pingload", "round trip, loaded", "µs", true},
+	{"answers", "answers, flooded", "µs", true},
 }
 
 // names and suites are the words of bench.sh and what a reader is shown.
