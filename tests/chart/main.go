@@ -58,7 +58,7 @@ var kinds = []kind{
 // names and suites are the words of bench.sh and what a reader is shown.
 var names = map[string]string{
 	"plain": "plain veth", "raw": "kipsec ESP, raw wire", "fast": "kipsec ESP, fast wire", "udp": "kipsec ESP in UDP",
-	"loaded": "the same, 10,000 SAs and policies", "wireguard": "wireguard-go", "strongswan": "strongSwan kernel-libipsec",
+	"loaded": "kipsec ESP, 10,000 SAs and policies", "wireguard": "wireguard-go", "strongswan": "strongSwan kernel-libipsec",
 }
 
 var suites = map[string]string{
