@@ -34,12 +34,6 @@ func spdAdd(e *Engine, s *Socket, m *pfkey.Message) error {
 // spdDelete serves SPDDELETE: the policy with exactly this selector and direction. EINVAL when there is none, as
 // in KAME.
 func spdDelete(e *Engine, s *Socket, m *pfkey.Message) error {
-	if m.Src == nil || m.Dst == nil || m.Policy == nil {
-		return syscall.EINVAL
-	}
-	if err := direction(m.Policy.Dir); err != nil {
-		return err
-	}
 	sel, err := selector(m)
 	if err != nil {
 		return err

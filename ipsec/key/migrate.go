@@ -16,12 +16,6 @@ import (
 // new. ENOENT when there is no such policy, ENODATA when none of its tunnels has one of the old ends. When it fails, everything
 // is where it was.
 func migrate(e *Engine, s *Socket, m *pfkey.Message) error {
-	if m.Src == nil || m.Dst == nil || m.Policy == nil {
-		return syscall.EINVAL
-	}
-	if err := direction(m.Policy.Dir); err != nil {
-		return err
-	}
 	sel, err := selector(m)
 	if err != nil {
 		return err

@@ -9,9 +9,13 @@ import (
 	"kipsec/net/wire"
 )
 
-// selector reads which packets a policy is for. The caller has checked that both addresses are there; validate,
-// that they fit each other. Bits beyond the prefix are cleared; protocol 0 means any, as on Linux.
+// selector reads which packets a policy is for, of a message that has to name one: with both addresses, which validate has
+// found to fit each other, and with a direction. Forward is Linux's: its clients send such a policy beside each inbound one.
+// Bits beyond the prefix are cleared; protocol 0 means any, as on Linux.
 func selector(m *pfkey.Message) (sel spd.Selector, err error) {
+	if m.Src == nil || m.Dst == nil || m.Policy == nil || m.Policy.Dir < pfkey.DirIn || m.Policy.Dir > pfkey.DirFwd {
+		return sel, syscall.EINVAL
+	}
 	var ok1, ok2 bool
 	sel.Src, ok1 = m.Src.Prefix()
 	sel.Dst, ok2 = m.Dst.Prefix()
@@ -25,23 +29,9 @@ func selector(m *pfkey.Message) (sel spd.Selector, err error) {
 	return sel, nil
 }
 
-// direction refuses what is none. Forward is Linux's: its clients send such a policy beside each inbound one.
-func direction(d pfkey.Dir) error {
-	if d < pfkey.DirIn || d > pfkey.DirFwd {
-		return syscall.EINVAL
-	}
-	return nil
-}
-
 // policy reads a whole policy from SPDADD, SPDUPDATE or SPDSETIDX (KAME key_spdadd). Everything is checked before anything
 // changes, so that a bad update loses no policy.
 func (e *Engine) policy(m *pfkey.Message) (*spd.Policy, error) {
-	if m.Src == nil || m.Dst == nil || m.Policy == nil {
-		return nil, syscall.EINVAL
-	}
-	if err := direction(m.Policy.Dir); err != nil {
-		return nil, err
-	}
 	sel, err := selector(m)
 	if err != nil {
 		return nil, err
