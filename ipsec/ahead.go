@@ -22,22 +22,13 @@ import (
 
 // Sealing is what OutputLater leaves to do. The zero value is nothing.
 type Sealing struct {
-	Now  int64 // what SAs and policies remember as the time of the packet, see Now; 0: the clock is asked
 	rest esp.Sealing
 }
 
-// OutputLater is Output, with the encryption of the outermost layer left to Seal where that is possible.
-func (e *Engine) OutputLater(b *mbuf.Buf, s *Sealing) Verdict {
+// OutputLater is Output for a packet of a batch, with the encryption of the outermost layer left to Seal where that is possible.
+func (e *Engine) OutputLater(b *mbuf.Buf, x *Batch, s *Sealing) Verdict {
 	s.rest = esp.Sealing{}
-	return e.output(b, s)
-}
-
-// now is the time of the packet. A nil s has none.
-func (s *Sealing) now() int64 {
-	if s == nil || s.Now == 0 {
-		return Now()
-	}
-	return s.Now
+	return e.output(b, x, s)
 }
 
 // mayBeSealedLater says whether nothing that comes after the step looks at what it encrypts. Over IPv6, UDP has a checksum.
@@ -64,7 +55,6 @@ func (e *Engine) Seal(b *mbuf.Buf, s *Sealing) bool {
 
 // Opening is an arriving packet between Ahead and InputAhead. The zero value is one that is not opened ahead.
 type Opening struct {
-	now       int64
 	layer     esp.Opening
 	udp       bool
 	port      uint16 // of UDP that it came from
@@ -74,9 +64,9 @@ type Opening struct {
 }
 
 // Ahead finds out whether a packet of ESP, or with udp of ESP in UDP, can be opened ahead. It drops and counts nothing:
-// whatever is wrong, InputAhead will say. now is the time of the packet, see Now.
-func (e *Engine) Ahead(b *mbuf.Buf, udp bool, now int64, o *Opening) {
-	*o = Opening{udp: udp, now: now}
+// whatever is wrong, InputAhead will say.
+func (e *Engine) Ahead(b *mbuf.Buf, udp bool, x *Batch, o *Opening) {
+	*o = Opening{udp: udp}
 	if o.off = e.off(); o.off {
 		return
 	}
@@ -90,13 +80,14 @@ func (e *Engine) Ahead(b *mbuf.Buf, udp bool, now int64, o *Opening) {
 	if wire.Parse(b.Bytes(), &p) != nil || p.Proto != wire.ProtoESP || p.Fragment || p.Len < p.Header+wire.ESPHeaderLen {
 		return
 	}
-	sa, why := e.inboundSA(b.Bytes(), &p, wire.ESP(b.Bytes()[p.Header:]).SPI())
+	sa, why := e.inboundSA(b.Bytes(), &p, wire.ESP(b.Bytes()[p.Header:]).SPI(), x.inbound)
 	if why == stats.BadState && sa.State() == pfkey.Larval {
 		o.larval = sa
 	}
 	if why != stats.OK {
 		return
 	}
+	x.inbound = sa
 	b.TrimBack(b.Len() - p.Len)
 	if layer, why := esp.Begin(b, p.Header, sa); why == stats.OK {
 		o.layer = layer
@@ -116,13 +107,14 @@ func (o *Opening) Open(b *mbuf.Buf) {
 	}
 }
 
-// InputAhead is Input, or InputUDP, for a packet that Ahead has seen and Open has opened. It keeps nothing of o.
-func (e *Engine) InputAhead(b *mbuf.Buf, o *Opening) Verdict {
+// InputAhead is Input, or InputUDP, for a packet that Ahead has seen and Open has opened. It keeps nothing of o. x may be nil, for
+// a packet that was held up.
+func (e *Engine) InputAhead(b *mbuf.Buf, x *Batch, o *Opening) Verdict {
 	switch {
 	case o.off:
 		return Verdict{Action: Drop}
 	case o.malformed:
 		return e.dropInUDP(b)
 	}
-	return e.input(b, &history{udp: o.udp, port: o.port, now: o.now, opening: &o.layer})
+	return e.input(b, &history{udp: o.udp, port: o.port, batch: x, opening: &o.layer})
 }

@@ -58,7 +58,7 @@ func (e *Engine) expectsTunnel(b []byte, p *wire.Packet) bool {
 	if wire.ParseHeaders(b[p.Header:], &in) != nil || (in.Version == 6) != (p.Proto == wire.ProtoIPv6) {
 		return false
 	}
-	policy := e.lookup(pfkey.DirIn, &in)
+	policy := e.lookup(pfkey.DirIn, &in, nil)
 	if policy == nil || policy.Type != pfkey.PolicyIPsec {
 		return false
 	}

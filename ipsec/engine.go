@@ -49,9 +49,9 @@ type Config struct {
 	PathMTU func(dst netip.Addr) int
 	// Local says whether an address is one of this host. nil: none is, all packets come from others.
 	Local func(netip.Addr) bool
-	// Own says whether an address is one of this host's interfaces. It is asked about every packet out of a tunnel, and may
-	// answer as things were a second ago. nil: none is.
-	Own func(netip.Addr) bool
+	// Own says whether an address is one of this host's interfaces. It is asked about every packet out of a tunnel, is told
+	// the time of the packet, see Now, and may answer as things were within that second. nil: none is.
+	Own func(a netip.Addr, now int64) bool
 	// Tell is called to make the host's own stack send packets from src to dst of at most mtu bytes, or with leave to be
 	// fragmented. It must not block. nil: the stack is not told.
 	Tell func(src, dst netip.Addr, mtu int)

@@ -112,16 +112,16 @@ func (e *Engine) Explain(dir pfkey.Dir, packet []byte) (*Explanation, error) {
 
 func (e *Engine) explainOutput(x *Explanation, packet []byte) {
 	p := &x.Packet
-	decide := e.decide
 	if e.unreachable(p) {
-		decide = e.decideLocalScope
+		x.Policy, x.Action, x.Why = e.decideLocalScope(p, packet)
+	} else {
+		x.Policy, x.Action, x.Why = e.decide(p, packet, nil)
 	}
-	x.Policy, x.Action, x.Why = decide(p, packet)
 	if x.Action != Send {
 		return
 	}
 	var steps [maxSteps]step
-	n, why, _ := e.resolve(p, x.Policy, &steps, func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA) {
+	n, why, _ := e.resolve(p, x.Policy, &steps, nil, func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA) {
 		q := Requested{Request: r, Level: e.level(x.Policy, r), Src: src, Dst: dst, SA: sa}
 		if sa == nil {
 			q.Unfit = e.unfit(r, src, dst)
@@ -181,7 +181,7 @@ func ipInIP(version int) uint8 {
 func (e *Engine) explainInput(x *Explanation, packet []byte) {
 	p := &x.Packet
 	if p.Fragment {
-		x.Policy, x.Action = e.lookup(pfkey.DirIn, p), Reassemble
+		x.Policy, x.Action = e.lookup(pfkey.DirIn, p, nil), Reassemble
 		return
 	}
 	m, why := e.judgeClear(p, packet)

@@ -76,7 +76,7 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 		return false, e.drop(stats.ESPTooShort, p, proto, nil, 0)
 	}
 	spi := xf.spi(b.Bytes()[p.Header:])
-	sa, why := e.inboundSA(b.Bytes(), p, spi)
+	sa, why := e.inboundSA(b.Bytes(), p, spi, h.opened())
 	if sa == nil && h.n > 0 && h.layers[h.n-1].tunnel {
 		return true, Verdict{}
 	}
@@ -97,7 +97,7 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	if why != stats.OK {
 		return false, e.refuse(why, p, sa, spi, b.Bytes())
 	}
-	if sa != nil && !sa.Record(b.Len(), h.time()) {
+	if sa != nil && !sa.Record(b.Len(), h.batch.time()) {
 		return false, e.drop(stats.InLifetime, p, proto, sa, spi)
 	}
 	e.countInput(set, sa, spi)
@@ -133,20 +133,21 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 // take runs the transform, or what is left of it if the packet was opened ahead.
 func (e *Engine) take(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA, xf *transform, h *history) (next uint8, why stats.Reason) {
 	switch {
-	case h.n > 0 || h.opening == nil || h.opening.SA == nil:
+	case h.opened() == nil:
 		return xf.input(e.Knobs, b, p.Header, p.ProtoOff, sa)
-	case h.opening.SA != sa:
+	case h.opened() != sa:
 		return 0, stats.BadState // another SA took its place meanwhile, and the packet is not what it was
 	}
 	return h.opening.Finish(b, p.ProtoOff)
 }
 
 // inboundSA finds the SA for the IPsec header that p describes. IPComp may do without one: then both answers are zero.
-func (e *Engine) inboundSA(b []byte, p *wire.Packet, spi uint32) (*sadb.SA, stats.Reason) {
+// last is one that it may well be, or nil.
+func (e *Engine) inboundSA(b []byte, p *wire.Packet, spi uint32, last *sadb.SA) (*sadb.SA, stats.Reason) {
 	if p.Proto == wire.ProtoIPComp {
 		return e.inboundComp(b, p, spi)
 	}
-	sa := e.SADB.Inbound(p.Flow.Dst, p.Proto, spi)
+	sa := e.SADB.InboundRecent(p.Flow.Dst, p.Proto, spi, last)
 	if sa == nil {
 		sa = e.SADB.Known(p.Flow.Dst, p.Proto, spi)
 	}
@@ -192,12 +193,16 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 // refuses such packets where they come from others (RFC 1812 §5.3.7), but takes them from enc0, for between own addresses
 // there is IPsec too.
 func (e *Engine) martian(p *wire.Packet, h *history) bool {
-	return h.tunnelled() && e.ofThisHost(p.Flow.Src, p.Flow.Dst) && !e.ofThisHost(h.layers[0].src, h.layers[0].src)
+	if !h.tunnelled() {
+		return false
+	}
+	now := h.batch.time()
+	return e.ofThisHost(p.Flow.Src, p.Flow.Dst, now) && !e.ofThisHost(h.layers[0].src, h.layers[0].src, now)
 }
 
 // ofThisHost says whether only this host itself may send a packet of these addresses to itself.
-func (e *Engine) ofThisHost(src, dst netip.Addr) bool {
-	return src.IsLoopback() || dst.IsLoopback() || e.Own != nil && e.Own(src)
+func (e *Engine) ofThisHost(src, dst netip.Addr, now int64) bool {
+	return src.IsLoopback() || dst.IsLoopback() || e.Own != nil && e.Own(src, now)
 }
 
 // Martian is asked about a packet that another host sent in clear and that the stack is going to get from enc0. The packet
@@ -208,7 +213,7 @@ func (e *Engine) Martian(b []byte) Verdict {
 		p.Version = version(b)
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
-	if e.ofThisHost(p.Flow.Src, p.Flow.Dst) {
+	if e.ofThisHost(p.Flow.Src, p.Flow.Dst, Now()) {
 		return e.drop(stats.InMartian, &p, 0, nil, 0)
 	}
 	return Verdict{Action: Pass}
@@ -231,10 +236,10 @@ type meeting struct {
 // note remembers that an inbound packet met policies, and asks what protects if the one that refused it leaves that open.
 func (e *Engine) note(m meeting, why stats.Reason, h *history) {
 	if m.in != nil {
-		m.in.Touch(h.time())
+		m.in.Touch(h.batch.time())
 	}
 	if m.fwd != nil {
-		m.fwd.Touch(h.time())
+		m.fwd.Touch(h.batch.time())
 	}
 	if why != stats.OK && m.decided != nil && m.decided.Incomplete() {
 		e.askForRequests(m.decided)
@@ -267,7 +272,7 @@ func (e *Engine) judge(p *wire.Packet, b []byte, h *history) (m meeting, why sta
 
 // judgeIn asks the policies of one direction. def_policy is asked with those of direction in.
 func (e *Engine) judgeIn(dir pfkey.Dir, p *wire.Packet, h *history) (*spd.Policy, stats.Reason) {
-	policy := e.lookup(dir, p)
+	policy := e.lookup(dir, p, h.batch)
 	switch {
 	case policy == nil && dir == pfkey.DirIn && e.defaultDiscards(p.Version):
 		return nil, stats.InDefault
@@ -353,7 +358,7 @@ func (e *Engine) clampReply(b []byte, p *wire.Packet) {
 	back := *p
 	back.Flow.Src, back.Flow.Dst = p.Flow.Dst, p.Flow.Src
 	back.Flow.SrcPort, back.Flow.DstPort = p.Flow.DstPort, p.Flow.SrcPort
-	policy := e.lookup(pfkey.DirOut, &back)
+	policy := e.lookup(pfkey.DirOut, &back, nil)
 	if policy == nil || policy.Type != pfkey.PolicyIPsec {
 		return
 	}
@@ -365,7 +370,7 @@ func (e *Engine) clampReply(b []byte, p *wire.Packet) {
 		if r.Mode == pfkey.ModeTunnel {
 			src, dst = r.Src, r.Dst
 		}
-		sa, xf := e.outboundSA(r, src, dst), transforms[r.Proto]
+		sa, xf := e.outboundSA(r, src, dst, nil), transforms[r.Proto]
 		if sa != nil && xf != nil {
 			steps[n] = step{sa: sa, xf: xf, tunnel: r.Mode == pfkey.ModeTunnel}
 			n++

@@ -15,10 +15,11 @@ func TestNewMapping(t *testing.T) {
 	enter := map[string]func(*host, *mbuf.Buf) Verdict{
 		"at once": func(h *host, b *mbuf.Buf) Verdict { return h.InputUDP(b) },
 		"ahead": func(h *host, b *mbuf.Buf) Verdict {
+			var x Batch
 			var o Opening
-			h.Ahead(b, true, Now(), &o)
+			h.Ahead(b, true, &x, &o)
 			o.Open(b)
-			return h.InputAhead(b, &o)
+			return h.InputAhead(b, &x, &o)
 		},
 	}
 	for _, f := range pairs {

@@ -26,9 +26,9 @@ import (
 
 // Output decides about a packet that the namespace wants to send and protects it in place where policy says so.
 // Verdicts: Pass, Send, Drop, Split, Reassemble, Refuse.
-func (e *Engine) Output(b *mbuf.Buf) Verdict { return e.output(b, nil) }
+func (e *Engine) Output(b *mbuf.Buf) Verdict { return e.output(b, nil, nil) }
 
-func (e *Engine) output(b *mbuf.Buf, later *Sealing) Verdict {
+func (e *Engine) output(b *mbuf.Buf, x *Batch, later *Sealing) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
 	}
@@ -36,18 +36,19 @@ func (e *Engine) output(b *mbuf.Buf, later *Sealing) Verdict {
 	if v, ok := e.parseOutput(b, &p); !ok {
 		return v
 	}
-	policy, action, why := e.decide(&p, b.Bytes())
-	return e.carryOut(b, &p, policy, action, why, later)
+	policy, action, why := e.decide(&p, b.Bytes(), x)
+	return e.carryOut(b, &p, policy, action, why, x, later)
 }
 
 // carryOut does what was decided about an outbound packet.
-func (e *Engine) carryOut(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, action Action, why stats.Reason, later *Sealing) Verdict {
+func (e *Engine) carryOut(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, action Action, why stats.Reason,
+	x *Batch, later *Sealing) Verdict {
 	if policy != nil && action != Reassemble {
-		policy.Touch(later.now())
+		policy.Touch(x.time())
 	}
 	switch {
 	case action == Send:
-		return e.protect(b, p, policy, later)
+		return e.protect(b, p, policy, x, later)
 	case why == stats.OutIncomplete:
 		e.askForRequests(policy)
 	}
@@ -59,11 +60,11 @@ func (e *Engine) carryOut(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, actio
 
 // decide says which policy an outbound packet meets and what that wants: Pass, Drop with the reason, Reassemble, or Send,
 // after it has been protected by the policy. It changes nothing, so that Explain can ask it too.
-func (e *Engine) decide(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Reason) {
+func (e *Engine) decide(p *wire.Packet, b []byte, x *Batch) (*spd.Policy, Action, stats.Reason) {
 	if wire.IsNeighbourDiscovery(p, b) {
 		return nil, Pass, stats.OK
 	}
-	policy := e.lookup(pfkey.DirOut, p)
+	policy := e.lookup(pfkey.DirOut, p, x)
 	if policy == nil || policy.Type == pfkey.PolicyNone {
 		if q := e.policyOfQuoted(p, b); q != nil {
 			policy = q
@@ -118,7 +119,7 @@ func (e *Engine) Protect(b *mbuf.Buf, policy *spd.Policy) Verdict {
 	if v, ok := e.parseOutput(b, &p); !ok {
 		return v
 	}
-	return e.protect(b, &p, policy, nil)
+	return e.protect(b, &p, policy, nil, nil)
 }
 
 func (e *Engine) parseOutput(b *mbuf.Buf, p *wire.Packet) (Verdict, bool) {
@@ -150,26 +151,26 @@ type step struct {
 // maxSteps bounds the requests of one policy; the SPD refuses more.
 const maxSteps = spd.MaxRequests
 
-func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, later *Sealing) Verdict {
+func (e *Engine) protect(b *mbuf.Buf, p *wire.Packet, policy *spd.Policy, x *Batch, later *Sealing) Verdict {
 	var steps [maxSteps]step
-	n, verdict := e.plan(p, policy, &steps)
+	n, verdict := e.plan(p, policy, &steps, x)
 	if n <= 0 {
 		return verdict
 	}
-	room, ok := e.sizes(b, p, steps[:n])
+	room, ok := e.sizes(b, p, steps[:n], x)
 	if !ok {
 		room.Policy = policy
 		return room
 	}
-	v := e.apply(b, p, steps[:n], later)
+	v := e.apply(b, p, steps[:n], x, later)
 	v.MTU = room.MTU
 	return v
 }
 
 // plan finds the SA of each request, and asks for keys where there is none. It returns 0 steps with Pass when nothing is
 // left to apply, and -1 when the packet is dropped.
-func (e *Engine) plan(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step) (int, Verdict) {
-	n, why, at := e.resolve(p, policy, steps, func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA) {
+func (e *Engine) plan(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step, x *Batch) (int, Verdict) {
+	n, why, at := e.resolve(p, policy, steps, x, func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA) {
 		if sa == nil && e.Keyer != nil {
 			e.Keyer.Acquire(policy, r, src, dst)
 		}
@@ -183,7 +184,7 @@ func (e *Engine) plan(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step)
 // resolve finds the SA of each request. A request of level use without an SA is left out, one of level require drops
 // the packet (KAME ipsec4_output, key_checkrequest): then the reason is not OK, and the request is returned with it. seen
 // is called for each request in turn with the ends that its SA has or should have, and the SA or nil. It changes nothing.
-func (e *Engine) resolve(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step,
+func (e *Engine) resolve(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]step, x *Batch,
 	seen func(r *spd.Request, src, dst netip.Addr, sa *sadb.SA)) (n int, why stats.Reason, at *spd.Request) {
 	src, dst := p.Flow.Src, p.Flow.Dst
 	for i := range policy.Requests {
@@ -196,7 +197,7 @@ func (e *Engine) resolve(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]st
 		if tunnel {
 			from, to = r.Src, r.Dst
 		}
-		sa := e.outboundSA(r, from, to)
+		sa := e.outboundSA(r, from, to, x.sa(i))
 		seen(r, from, to, sa)
 		if sa == nil {
 			if e.level(policy, r) == pfkey.LevelRequire {
@@ -215,12 +216,12 @@ func (e *Engine) resolve(p *wire.Packet, policy *spd.Policy, steps *[maxSteps]st
 	return n, stats.OK, nil
 }
 
-func (e *Engine) outboundSA(r *spd.Request, src, dst netip.Addr) *sadb.SA {
+func (e *Engine) outboundSA(r *spd.Request, src, dst netip.Addr, last *sadb.Recent) *sadb.SA {
 	var reqid uint32
 	if r.Level == pfkey.LevelUnique {
 		reqid = r.ReqID
 	}
-	return e.SADB.Outbound(r.Proto, r.Mode, reqid, src, dst)
+	return e.SADB.OutboundRecent(r.Proto, r.Mode, reqid, src, dst, last)
 }
 
 // outerDst is where the packet goes after the step.
@@ -255,7 +256,7 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 
 // apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped. If later is not nil, the
 // encryption of the last step may be left there.
-func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *Sealing) Verdict {
+func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, x *Batch, later *Sealing) Verdict {
 	inner := *p
 	verdict := Verdict{Action: Pass} // while the packet is as it was
 	for i := range steps {
@@ -273,7 +274,7 @@ func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, later *Sealing
 		} else {
 			why = s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
 		}
-		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), later.now()) {
+		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), x.time()) {
 			why = stats.OutLifetime
 		}
 		e.countOutput(e.family(p.Version), s.sa, why)
@@ -334,18 +335,8 @@ func finish(b []byte, p *wire.Packet) {
 	ip.UpdateChecksum()
 }
 
-// OutputBesideLater is OutputLater for a packet that Linux cannot be made to route through the engine, because its destination
-// or its socket names the interface. Verdicts: those of Output and, for destinations that no protected packet can be sent to,
-// of CheckOutput.
-func (e *Engine) OutputBesideLater(b *mbuf.Buf, s *Sealing) Verdict {
-	var p wire.Packet
-	if wire.ParseHeaders(b.Bytes(), &p) == nil && e.unreachable(&p) {
-		return e.CheckOutput(b.Bytes())
-	}
-	return e.OutputLater(b, s)
-}
-
-// CheckOutput decides about an outbound packet for multicast and link-local destinations. It may leave in clear or not at all: where there is an SA for it, or one is required, it ends
+// CheckOutput decides about an outbound packet that Linux cannot be made to route through the engine: multicast and
+// link-local destinations. It may leave in clear or not at all: where there is an SA for it, or one is required, it ends
 // here. Verdicts: Pass, Drop.
 func (e *Engine) CheckOutput(b []byte) Verdict {
 	if e.off() {
@@ -359,7 +350,7 @@ func (e *Engine) CheckOutput(b []byte) Verdict {
 	policy, action, why := e.decideLocalScope(&p, b)
 	if action == Send {
 		var steps [maxSteps]step
-		n, v := e.plan(&p, policy, &steps)
+		n, v := e.plan(&p, policy, &steps, nil)
 		if n <= 0 {
 			return v
 		}
@@ -373,7 +364,7 @@ func (e *Engine) CheckOutput(b []byte) Verdict {
 
 // decideLocalScope is decide for a packet that cannot be protected, nor put together.
 func (e *Engine) decideLocalScope(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Reason) {
-	policy, action, why := e.decide(p, b)
+	policy, action, why := e.decide(p, b, nil)
 	switch {
 	case action == Reassemble:
 		return policy, Drop, stats.OutFragment

@@ -45,7 +45,7 @@ var families = []ends{
 }
 
 // own says whether an address is of this host's interfaces.
-func (f ends) own(a netip.Addr) bool { return a == addr(f.me) || a == addr(f.alias) }
+func (f ends) own(a netip.Addr, _ int64) bool { return a == addr(f.me) || a == addr(f.alias) }
 
 func (f ends) icmp(src, dst string, v4, v6 uint8) *mbuf.Buf {
 	if f.v6 {

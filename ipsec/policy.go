@@ -12,19 +12,20 @@ import (
 
 // lookup finds the policy for a packet: the first that matches. A fragment shows no ports, so for it the first policy
 // that could match the whole packet decides: a fragment never slips past a policy with ports (RFC 4301 §7.4).
-func (e *Engine) lookup(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
-	policy := e.find(dir, p)
+// x is the batch of the packet, or nil.
+func (e *Engine) lookup(dir pfkey.Dir, p *wire.Packet, x *Batch) *spd.Policy {
+	policy := e.find(dir, p, x)
 	if e.Knobs.TracingPackets() && (policy != nil || dir != pfkey.DirFwd) {
 		e.traceLookup(dir, p, policy)
 	}
 	return policy
 }
 
-func (e *Engine) find(dir pfkey.Dir, p *wire.Packet) *spd.Policy {
+func (e *Engine) find(dir pfkey.Dir, p *wire.Packet, x *Batch) *spd.Policy {
 	if p.Fragment {
 		return e.SPD.Overlaps(dir, &p.Flow)
 	}
-	return e.SPD.Lookup(dir, &p.Flow)
+	return e.SPD.LookupRecent(dir, &p.Flow, x.policy(dir))
 }
 
 // off says whether net.inet.ipsec.enabled is 0: then no policy is asked and nothing is taken out of its protection, as if
@@ -87,19 +88,19 @@ type history struct {
 	udp    bool   // the outermost layer came in UDP
 	port   uint16 // and from this port
 	device uint32 // index of the interface where a clear packet came from, 0 for others and where it is not known
-	now    int64  // when it came, see Now; 0: the clock is asked
+	batch  *Batch // in which it came, or nil
 
 	opening *esp.Opening // of the outermost layer, if that was opened ahead
 
 	src, dst netip.Addr // of the packet inside
 }
 
-// time is when the packet came.
-func (h *history) time() int64 {
-	if h.now == 0 {
-		return Now()
+// opened is the SA of the layer that comes next, if that was opened ahead.
+func (h *history) opened() *sadb.SA {
+	if h.n > 0 || h.opening == nil {
+		return nil
 	}
-	return h.now
+	return h.opening.SA
 }
 
 // inflated is how often IPComp has made the packet longer.

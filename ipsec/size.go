@@ -9,7 +9,7 @@ import (
 // sizes checks the packet against the largest IP packet and against the MTU of the way (RFC 4301 §8). What is too large
 // for the way is fragmented after encapsulation by whoever sends it, split before it where the outer header must have
 // DF, or refused: then its sender is told what fits. On success Verdict.MTU is that of the way, if it was looked up.
-func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool) {
+func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step, x *Batch) (Verdict, bool) {
 	if largest := e.fit(p, steps, mbuf.MaxSize); b.Len() > largest {
 		if steps[0].tunnel && largest >= minSplit && !(p.Version == 4 && p.DF) {
 			return Verdict{Action: Split, MTU: largest}, false
@@ -22,7 +22,7 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step) (Verdict, bool
 	if !syn && b.Len() <= smallest(p.Version) {
 		return Verdict{}, true
 	}
-	mtu := e.WayMTU(steps[len(steps)-1].outerDst(p))
+	mtu := x.wayMTU(e, steps[len(steps)-1].outerDst(p))
 	largest := e.fit(p, steps, mtu)
 	if syn {
 		wire.ClampMSS(b.Bytes(), p, segment(largest, p.Version))

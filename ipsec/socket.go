@@ -45,7 +45,7 @@ func (e *Engine) outputSocket(b *mbuf.Buf, s *spd.SocketPolicy, later *Sealing) 
 	if action == Send && e.unreachable(&p) {
 		action, why = Drop, stats.OutLocalScope
 	}
-	return e.carryOut(b, &p, policy, action, why, later)
+	return e.carryOut(b, &p, policy, action, why, nil, later)
 }
 
 // decideSocket is decide for a packet of a socket.
@@ -57,8 +57,8 @@ func (e *Engine) decideSocket(p *wire.Packet, b []byte, s *spd.SocketPolicy) (*s
 		return nil, Drop, stats.OutSocketUnknown
 	}
 	own := s.For(pfkey.DirOut, p.Version == 6)
-	if own == nil || !s.Privileged && e.lookup(pfkey.DirOut, p) != nil {
-		return e.decide(p, b)
+	if own == nil || !s.Privileged && e.lookup(pfkey.DirOut, p, nil) != nil {
+		return e.decide(p, b, nil)
 	}
 	switch {
 	case own.Type == pfkey.PolicyBypass && s.Privileged:

@@ -87,7 +87,7 @@ func (e *early) release() {
 
 	var local []*mbuf.Buf
 	for _, h := range ready {
-		if v := path.Engine.InputAhead(h.buf, &h.opening); v.Action != ipsec.Deliver {
+		if v := path.Engine.InputAhead(h.buf, nil, &h.opening); v.Action != ipsec.Deliver {
 			h.buf.Free()
 			continue
 		}

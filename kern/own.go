@@ -3,10 +3,10 @@ package kern
 import (
 	"net/netip"
 	"sync/atomic"
-	"time"
 )
 
-// ownAddresses knows the addresses of the host's interfaces, as they were a second ago at most. Asking takes no lock.
+// ownAddresses knows the addresses of the host's interfaces, as they were within the second that is asked about. Asking takes no
+// lock and no look at the clock.
 type ownAddresses struct {
 	look  func() func(netip.Addr) bool
 	known atomic.Pointer[view]
@@ -15,27 +15,21 @@ type ownAddresses struct {
 
 // view is one look.
 type view struct {
-	has   func(netip.Addr) bool
-	until time.Time
+	has func(netip.Addr) bool
+	at  int64 // in Unix seconds
 }
-
-// viewLife is how long a look is good.
-const viewLife = time.Second
 
 func newOwnAddresses(look func() func(netip.Addr) bool) *ownAddresses {
 	o := &ownAddresses{look: look}
-	o.renew()
+	o.known.Store(&view{has: look()})
 	return o
 }
 
-func (o *ownAddresses) renew() {
-	o.known.Store(&view{has: o.look(), until: time.Now().Add(viewLife)})
-}
-
-// has says whether an address is the host's.
-func (o *ownAddresses) has(a netip.Addr) bool {
-	if time.Until(o.known.Load().until) < 0 && o.busy.CompareAndSwap(false, true) {
-		o.renew()
+// has says whether an address is the host's at a time in Unix seconds, which is now or the last second.
+func (o *ownAddresses) has(a netip.Addr, now int64) bool {
+	// A batch that began in the last second may still be asked about. The clock may be set back, too.
+	if age := now - o.known.Load().at; (age > 0 || age < -1) && o.busy.CompareAndSwap(false, true) {
+		o.known.Store(&view{has: o.look(), at: now})
 		o.busy.Store(false)
 	}
 	return o.known.Load().has(a)

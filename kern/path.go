@@ -110,6 +110,7 @@ type outbound struct {
 	seal         *task         // for unsealed
 	lost         atomic.Bool   // some could not be sealed
 	current      ipsec.Sealing // of the packet in hand
+	batch        ipsec.Batch
 }
 
 // unsealed is a packet whose encryption is left to do before it leaves.
@@ -120,7 +121,8 @@ type unsealed struct {
 }
 
 func newOutbound(p *Path) *outbound {
-	o := &outbound{path: p, wire: p.Wire, output: p.Engine.OutputLater, fragments: frag.New(frag.DefaultLimits)}
+	o := &outbound{path: p, wire: p.Wire, fragments: frag.New(frag.DefaultLimits)}
+	o.output = func(b *mbuf.Buf, s *ipsec.Sealing) ipsec.Verdict { return p.Engine.OutputLater(b, &o.batch, s) }
 	o.seal = newTask(func(i int) {
 		u := &o.unsealed[i]
 		if !p.Engine.Seal(u.buf, &u.sealing) {
@@ -133,7 +135,7 @@ func newOutbound(p *Path) *outbound {
 
 func (o *outbound) run(bufs []*mbuf.Buf) {
 	o.begin()
-	o.current.Now = ipsec.Now()
+	o.batch.Begin()
 	for _, b := range bufs {
 		o.carry(b, o.output(b, &o.current))
 	}
@@ -304,6 +306,7 @@ type inbound struct {
 	udp  bool // what comes is ESP in UDP
 
 	// Of the batch in progress.
+	batch    ipsec.Batch
 	bufs     []*mbuf.Buf
 	openings [batch]ipsec.Opening
 	open     *task
@@ -318,16 +321,16 @@ func newInbound(p *Path, udp bool) *inbound {
 
 func (i *inbound) run(bufs []*mbuf.Buf) {
 	i.local, i.bufs = i.local[:0], bufs
-	now := ipsec.Now()
+	i.batch.Begin()
 	for n, b := range bufs {
-		i.path.Engine.Ahead(b, i.udp, now, &i.openings[n])
+		i.path.Engine.Ahead(b, i.udp, &i.batch, &i.openings[n])
 	}
 	i.path.workers.run(i.open, len(bufs))
 	for n, b := range bufs {
 		if i.path.early.hold(i.path, b, &i.openings[n]) {
 			continue
 		}
-		if v := i.path.Engine.InputAhead(b, &i.openings[n]); v.Action != ipsec.Deliver {
+		if v := i.path.Engine.InputAhead(b, &i.batch, &i.openings[n]); v.Action != ipsec.Deliver {
 			b.Free()
 			continue
 		}

@@ -49,6 +49,15 @@ func family(a netip.Addr) uint64 {
 // Inbound returns the usable SA for a packet that arrived for dst with this protocol and SPI, nil when there is none.
 // Its source does not matter (KAME key_allocsa).
 func (db *DB) Inbound(dst netip.Addr, proto uint8, spi uint32) *SA {
+	return db.InboundRecent(dst, proto, spi, nil)
+}
+
+// InboundRecent is Inbound for somebody who has an SA of the database that it may well be; nil is none. An SA dies before the
+// change that takes it away is over, so one that is alive is still the one.
+func (db *DB) InboundRecent(dst netip.Addr, proto uint8, spi uint32, last *SA) *SA {
+	if last != nil && last.SPI == spi && last.Dst == dst && last.Proto == proto && last.Usable() {
+		return last
+	}
 	key := newInKey(dst, proto, spi)
 	for {
 		n := db.changes.Load()
@@ -75,11 +84,34 @@ func (db *DB) Known(dst netip.Addr, proto uint8, spi uint32) *SA {
 // Config.PreferOld, dying SAs come before mature ones and older before newer; without, mature before dying and newer
 // before older (KAME key_allocsa_policy). Asking changes nothing; see SA.NextSeq.
 func (db *DB) Outbound(proto uint8, mode pfkey.Mode, reqid uint32, src, dst netip.Addr) *SA {
+	return db.OutboundRecent(proto, mode, reqid, src, dst, nil)
+}
+
+// Recent is the last answer of OutboundRecent. The zero value is none. It belongs to one goroutine.
+type Recent struct {
+	ref
+	changes  uint64 // of the database, before the SA was found
+	proto    uint8
+	mode     pfkey.Mode
+	reqid    uint32
+	src, dst netip.Addr
+}
+
+// OutboundRecent is Outbound for somebody who asks for one packet after another and keeps the last answer in r, which may be nil.
+// That counts only where there was no choice, and until the next change of the database or the death of the SA.
+func (db *DB) OutboundRecent(proto uint8, mode pfkey.Mode, reqid uint32, src, dst netip.Addr, r *Recent) *SA {
+	if r != nil && r.sa != nil && r.dst == dst && r.src == src && r.proto == proto && r.mode == mode && r.reqid == reqid &&
+		r.changes == db.changes.Load() && r.usable() {
+		return r.sa
+	}
 	key := newOutKey(proto, mode, reqid, src, dst)
 	for {
 		n := db.changes.Load()
 		if c, ok := db.outbound.Get(key); ok {
 			if sa := db.pick(&c); sa != nil {
+				if r != nil {
+					*r = Recent{ref: c.only, changes: n, proto: proto, mode: mode, reqid: reqid, src: src, dst: dst}
+				}
 				return sa
 			}
 		}

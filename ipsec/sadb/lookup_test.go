@@ -157,3 +157,60 @@ func TestAge(t *testing.T) {
 	}
 	expect("all gone", nil, nil)
 }
+
+// TestRecent: the last answer counts for the same question only, and no longer than it is right.
+func TestRecent(t *testing.T) {
+	db := New(Config{})
+	first := mustAdd(t, db, esp(300))
+	six := mustAdd(t, db, esp(300).with(func(p *Params) { p.Src, p.Dst = left6, peer6 }))
+	ah := mustAdd(t, db, Params{
+		Proto: wire.ProtoAH, SPI: 300, Src: left, Dst: right, Mode: pfkey.ModeTransport, Auth: hmacSHA1, AuthKey: key(20, 1),
+	})
+	second := mustAdd(t, db, esp(301).with(func(p *Params) { p.ReqID = 9 }))
+	for _, last := range []*SA{nil, first, six, ah, second} {
+		for _, sa := range []*SA{first, six, ah, second} {
+			if got := db.InboundRecent(sa.Dst, sa.Proto, sa.SPI, last); got != sa {
+				t.Errorf("inbound: got %+v, want %+v", got, sa)
+			}
+		}
+	}
+	var r Recent
+	for range 2 {
+		for _, sa := range []*SA{first, six, ah, second, second, first} {
+			for range 2 {
+				got := db.OutboundRecent(sa.Proto, sa.Mode, sa.ReqID, sa.Src, sa.Dst, &r)
+				if want := db.Outbound(sa.Proto, sa.Mode, sa.ReqID, sa.Src, sa.Dst); got != want || got == nil {
+					t.Errorf("outbound: got %+v, want %+v", got, want)
+				}
+				if db.OutboundRecent(sa.Proto, pfkey.ModeTunnel, sa.ReqID, sa.Src, sa.Dst, &r) != nil {
+					t.Error("outbound: found an SA of transport mode for a tunnel")
+				}
+				db.OutboundRecent(sa.Proto, sa.Mode, sa.ReqID, sa.Src, sa.Dst, &r)
+				if db.OutboundRecent(sa.Proto, sa.Mode, 5, sa.Src, sa.Dst, &r) != nil {
+					t.Error("outbound: found an SA of another reqid")
+				}
+				db.OutboundRecent(sa.Proto, sa.Mode, sa.ReqID, sa.Src, sa.Dst, &r)
+				if db.OutboundRecent(sa.Proto, sa.Mode, sa.ReqID, sa.Src, sa.Src, &r) != nil {
+					t.Error("outbound: found an SA of another destination")
+				}
+			}
+		}
+	}
+
+	db.OutboundRecent(wire.ProtoESP, pfkey.ModeTransport, 9, left, right, &r)
+	update, err := db.Update(esp(301).with(func(p *Params) { p.ReqID = 9 }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if db.InboundRecent(right, wire.ProtoESP, 301, second) != update {
+		t.Error("inbound: the SA from before the update")
+	}
+	ask := func() *SA { return db.OutboundRecent(wire.ProtoESP, pfkey.ModeTransport, 9, left, right, &r) }
+	if ask() != update {
+		t.Error("outbound: the SA from before the update")
+	}
+	update.age(pfkey.Dead)
+	if ask() != nil {
+		t.Error("outbound: an SA that a packet has ended")
+	}
+}

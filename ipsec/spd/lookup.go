@@ -11,18 +11,46 @@ import (
 
 // Lookup returns the first policy that a flow matches, nil when there is none. A policy with ports matches no flow
 // that has none.
-func (t *Table) Lookup(dir pfkey.Dir, f *wire.Flow) *Policy {
+func (t *Table) Lookup(dir pfkey.Dir, f *wire.Flow) *Policy { return t.LookupRecent(dir, f, nil) }
+
+// Recent is the last answer that somebody got who asks for one packet after another: packets come in runs of one flow. It is as
+// good as a search, since it counts only until the next change of the policies. The zero value is none. It belongs to one
+// goroutine.
+type Recent struct {
+	side    *side
+	changes uint64 // of side, when policy was found
+	flow    wire.Flow
+	policy  *Policy
+}
+
+// LookupRecent is Lookup for somebody who keeps the last answer in r, which may be nil.
+func (t *Table) LookupRecent(dir pfkey.Dir, f *wire.Flow, r *Recent) *Policy {
 	s := t.side(dir, f)
-	if s == nil || s.exact.empty() {
+	if s == nil {
 		return nil
 	}
+	if r != nil && r.side == s && r.flow == *f && r.changes == s.changes.Load() {
+		return r.policy
+	}
+	if s.exact.empty() {
+		return nil
+	}
+	p, n := s.first(f)
+	if r != nil {
+		*r = Recent{side: s, changes: n, flow: *f, policy: p}
+	}
+	return p
+}
+
+// first returns the answer, and the number of changes of which it is true.
+func (s *side) first(f *wire.Flow) (p *Policy, changes uint64) {
 	q := newQuery(f)
 	known := s.known.Load()
 	for {
 		n := s.changes.Load()
 		if known != nil {
 			if p, ok := known.get(&q, n); ok {
-				return p
+				return p, n
 			}
 		}
 		p := s.exact.first(&q, nil)
@@ -32,7 +60,7 @@ func (t *Table) Lookup(dir pfkey.Dir, f *wire.Flow) *Policy {
 		if known != nil {
 			known.offer(&q, n, p)
 		}
-		return p
+		return p, n
 	}
 }
 
