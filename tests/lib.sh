@@ -212,18 +212,50 @@ sniff() {
 	wait_for 5 grep -q listening "$work/$capture.err" || fail "tcpdump does not start: $(cat "$work/$capture.err")"
 }
 
-# sniffed NAME: end the sniffer; its lines are in $work/NAME.
+# sniffed NAME: end the sniffer when it has written what passed until now; its lines are in $work/NAME.
 sniffed() {
-	sleep 0.2
+	sleep 0.2 # packets may still be on their way to the wire
+	wait_for 10 written "$1" || fail "the sniffer of $1 does not come to an end: $(tail -1 "$work/$1.err")"
 	kill "$(pid "$1")" 2>/dev/null || :
 	gone "$(pid "$1")" || :
 	sed -i '/^$/d' "$work/$1" # tcpdump ends its output with an empty line
 }
 
-# listen HOST NAME ADDRESS PORT: nc writes what it receives over TCP to $work/NAME.
+# sees NAME COUNT [PATTERN]: wait until the sniffer has written so many packets that match.
+sees() {
+	wait_for 5 lines "$work/$1" "$2" "${3:-.}" || fail "the sniffer has $(grep -c -e "${3:-.}" "$work/$1") packets of ${3:-any kind}, want $2"
+}
+lines() { [ "$(grep -c -e "$3" "$1")" -ge "$2" ]; }
+
+# written NAME: the sniffer has written as many packets as the kernel has for it. Of a packet on lo the kernel has two.
+written() {
+	told=$(wc -l <"$work/$1.err")
+	kill -USR1 "$(pid "$1")" || return 0
+	looks=0
+	while [ "$(wc -l <"$work/$1.err")" = "$told" ]; do
+		looks=$((looks + 1))
+		[ $looks -lt 100 ] || return 1
+		sleep 0.01
+	done
+	tail -n 1 "$work/$1.err" | sed 's/[^0-9]*\([0-9]*\)[^0-9]*\([0-9]*\)[^0-9]*\([0-9]*\).*/\1 \2 \3/' | {
+		read -r captured received dropped
+		[ $((captured + dropped)) -ge "$received" ] || { grep -q 'listening on lo,' "$work/$1.err" && [ $((2 * captured + dropped)) -ge "$received" ]; }
+	}
+}
+
+# listen HOST NAME [-u] ADDRESS PORT: nc writes what it receives over TCP, or UDP, to $work/NAME.
 listen() {
-	behind "$2" "$1" nc -l "$3" "$4" >"$work/$2" 2>/dev/null
-	sleep 0.3
+	where=$1 heard=$2
+	shift 2
+	behind "$heard" "$where" nc -n -v -l "$@" >"$work/$heard" 2>"$work/$heard.err"
+	wait_for 5 grep -q -e ^Listening -e ^Bound "$work/$heard.err" || fail "nc -l $* on $where: $(cat "$work/$heard.err")"
+}
+
+# helper NAME [SUFFIX]: the path of a program of this directory. Who runs many scripts has built them once, in $HELPERS.
+helper() {
+	built=${HELPERS:-$work}/$1${2:-}
+	[ -x "$built" ] || CGO_ENABLED=0 go build -C "$(dirname "$0")/.." -o "$built" "./tests/$1" || return 1
+	echo "$built"
 }
 
 # Keys of the tests.

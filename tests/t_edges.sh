@@ -4,21 +4,20 @@
 # families. The judges are a sniffer on the wire and a program that hears what reaches a socket in clear.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
-go=$(command -v go) || skip "no go to build the traffic with"
-CGO_ENABLED=0 "$go" build -C "$(dirname "$0")/traffic" -o "$work/traffic" .
+traffic=$(helper traffic) || skip "no go to build the traffic with"
 POLICIES=${POLICIES:-10000}
 
 two_hosts
 # Only left has a kipsecd. What it sends protected nobody answers, and right sends in clear, always.
 at right nft 'table inet quiet { chain o { type filter hook output priority 0; icmp type destination-unreachable drop; icmpv6 type 1 drop; }; }'
 for a in 10.1.0.1:6101 "[fd00:1::1]:6101"; do
-	behind "hear$a" left "$work/traffic" hear "$a" >"$work/heard$a"
+	behind "hear$a" left "$traffic" hear "$a" >"$work/heard$a"
 done
 sniff right to-left wire -tt "(udp port 6100 and (src host 10.1.0.1 or src host fd00:1::1)) or esp"
-behind drip1 left "$work/traffic" drip 10.1.0.1:6100 10.1.0.2:6100 400
-behind drip2 left "$work/traffic" drip "[fd00:1::1]:6100" "[fd00:1::2]:6100" 400
-behind drip3 right "$work/traffic" drip 10.1.0.2:6101 10.1.0.1:6101 400
-behind drip4 right "$work/traffic" drip "[fd00:1::2]:6101" "[fd00:1::1]:6101" 400
+behind drip1 left "$traffic" drip 10.1.0.1:6100 10.1.0.2:6100 400
+behind drip2 left "$traffic" drip "[fd00:1::1]:6100" "[fd00:1::2]:6100" 400
+behind drip3 right "$traffic" drip 10.1.0.2:6101 10.1.0.1:6101 400
+behind drip4 right "$traffic" drip "[fd00:1::2]:6101" "[fd00:1::1]:6101" 400
 
 now() { date +%s.%N; }
 

@@ -30,6 +30,7 @@ step "the wire shows the same"
 sniff right to-left wire "src 10.1.0.1 and (esp or ah)"
 at left sh -c 'echo x | nc -u -q 0 -w 1 10.1.0.2 9' || :
 pings 10.1.0.2 || :
+sees wire 2
 sniffed wire
 equal "packets of both kinds" "$(grep -c 'AH(spi=0x00001003.*ESP(spi=0x00001001' "$work/wire") $(grep -c '10.1.0.2: ESP(spi=0x00001001' "$work/wire")" "1 1"
 
@@ -39,6 +40,7 @@ largest=$(sed -n 's/.*packets of up to \([0-9]*\) bytes.*/\1/p' "$work/explained
 sniff right to-left wire "src 10.1.0.1 and ip proto 50"
 pings -M dont -s "$((largest - 28))" 10.1.0.2 || :
 pings -M dont -s "$((largest - 27))" 10.1.0.2 || :
+sees wire 3
 sniffed wire
 equal "packets" "$(wc -l <"$work/wire")" 3
 

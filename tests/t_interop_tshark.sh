@@ -37,8 +37,7 @@ aes-gcm-8,20,,0,AES-GCM with 8 octet ICV [RFC4106],NULL
 aes-gcm-12,28,,0,AES-GCM with 12 octet ICV [RFC4106],NULL
 aes-gcm-16,36,,0,AES-GCM with 16 octet ICV [RFC4106],NULL'
 
-behind dumper left tcpdump --immediate-mode -U -n -i to-right -w "$work/esp.pcap" esp 2>"$work/dump.err"
-wait_for 5 grep -q listening "$work/dump.err" || fail "tcpdump does not start"
+sniff left to-right dumper -w "$work/esp.pcap" esp
 
 # one SPI and one ping for each row; tshark gets all SAs at once
 set --
@@ -57,8 +56,7 @@ while IFS=, read -r enc bits auth authbits their_enc their_auth; do
 done <<END
 $list
 END
-sleep 0.3
-kill "$(pid dumper)" && gone "$(pid dumper)"
+sniffed dumper
 tshark -r "$work/esp.pcap" -o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE "$@" \
 	-Y 'ip.src == 10.1.0.1' -T fields -e esp.spi -e icmp.type -e esp.icv_good -e data.data >"$work/tshark" 2>"$work/tshark.err" ||
 	fail "tshark: $(cat "$work/tshark.err")"

@@ -36,18 +36,18 @@ over() { ! echo "get 10.1.0.1 10.1.0.2 esp 0x1001;" | setkey left >/dev/null 2>&
 ping_once() { at left ping -c 1 -W 1 10.1.0.2 >/dev/null; }
 
 step 'a hard lifetime alone, in seconds'
-sas '-lh 2'
+sas '-lh 5'
 must ping_once
 must state mature
-wait_for 6 over || fail 'the SA outlives its lifetime'
+wait_for 10 over || fail 'the SA outlives its lifetime'
 refuse ping_once
 
 step 'soft before hard: dying, and still in use'
-sas '-ls 1 -lh 3'
+sas '-ls 2 -lh 7'
 must ping_once
-wait_for 4 state dying || fail 'not dying'
+wait_for 6 state dying || fail 'not dying'
 must ping_once
-wait_for 8 over || fail 'the SA outlives its lifetime'
+wait_for 10 over || fail 'the SA outlives its lifetime'
 refuse ping_once
 
 step 'never used: dying all the same'

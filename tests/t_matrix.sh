@@ -11,8 +11,9 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 protocols=${PROTOCOLS:-esp esp-old ah ah-old ipcomp}
+rows=$(helper rows) || skip "no go to list the algorithms with"
 # shellcheck disable=SC2086 # a list of words
-(cd "$(dirname "$0")/.." && go run ./tests/rows $protocols) >"$work/rows" || skip "no go to list the algorithms with"
+"$rows" $protocols >"$work/rows.list"
 two_hosts
 daemon left
 daemon right
@@ -54,10 +55,10 @@ echo "$kinds" | awk -v work="$work" '
 			outer = mode == "tunnel" ? (left ~ /:/ ? "/IPv6" : "/IPv4") : ""
 			print proto "/" mode "/IPv" kind[3] outer "/" label, a, b > work "/cells"
 		}
-	}' - "$work/rows" || fail "the matrix cannot be written"
+	}' - "$work/rows.list" || fail "the matrix cannot be written"
 
 cells=$(wc -l <"$work/cells")
-step "$cells cells of $(wc -l <"$work/rows") rows"
+step "$cells cells of $(wc -l <"$work/rows.list") rows"
 for h in left right; do
 	at $h ip -batch "$work/$h.addresses"
 	cat "$work/keys" "$work/$h.policies" | setkey $h >"$work/setkey.out" 2>"$work/setkey.err" || fail "setkey on $h: $(head -5 "$work/setkey.out" "$work/setkey.err")"

@@ -25,7 +25,8 @@ at router ip -6 route add fd00:11::/64 via fd00:1::1
 daemon left
 daemon right
 for a in 10.2.0.2 fd00:2::2; do
-	behind serve right /usr/bin/python3 "$(dirname "$0")/udp.py" serve $a
+	behind serve right /usr/bin/python3 "$(dirname "$0")/udp.py" serve $a >"$work/serve"
+	wait_for 10 grep -q serving "$work/serve" || fail "nobody serves $a"
 done
 head -c 5000000 /dev/urandom >"$work/data"
 

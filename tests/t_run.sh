@@ -4,7 +4,7 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 here=$(cd "$(dirname "$0")" && pwd)
-(cd "$here/.." && CGO_ENABLED=0 go build -o "$work/probe" ./tests/probe) || skip "no go to build the probe with"
+probe=$(helper probe) || skip "no go to build the probe with"
 two_hosts
 run=$BIN/kipsec-run
 client() { echo "/usr/bin/python3 $here/kernel_client.py"; }
@@ -194,6 +194,7 @@ transport_keys fd00:1::1 fd00:1::2 | setkey left
 for address in 10.1.0.2 fd00:1::2; do
 	sniff right to-left wire "esp or udp"
 	ask "send ok" send $address
+	sees wire 2
 	sniffed wire
 	equal "packets to $address" "$(sed -n 's/.*> [0-9a-f.:]*[.:]\(100[12]\): UDP.*/\1/p; s/.* ESP(spi=\([^,]*\).*/\1/p' "$work/wire" | sort | tr '\n' ' ')" \
 		"0x00001001 1002 "
@@ -201,13 +202,13 @@ done
 
 step "static programs, in a chroot with nothing else, of other processors, with many callers"
 mkdir "$work/root"
-cp "$work/probe" "$work/root/probe"
-equal "static" "$(at left "$run" "$work/probe")" ok
+cp "$probe" "$work/root/probe"
+equal "static" "$(at left "$run" "$probe")" ok
 equal "in a chroot" "$(at left "$run" chroot "$work/root" /probe)" ok
 if [ "$(uname -m)" = x86_64 ]; then
-	(cd "$here/.." && CGO_ENABLED=0 GOARCH=386 go build -o "$work/probe32" ./tests/probe)
-	equal "32 bits without kipsec-run" "$(at left "$work/probe32")" "probe: socket: address family not supported by protocol"
-	equal "32 bits" "$(at left "$run" "$work/probe32")" ok
+	probe32=$(GOARCH=386 helper probe 386) || fail "no probe of 32 bits"
+	equal "32 bits without kipsec-run" "$(at left "$probe32")" "probe: socket: address family not supported by protocol"
+	equal "32 bits" "$(at left "$run" "$probe32")" ok
 fi
 
 mkfifo "$work/orders"
@@ -220,15 +221,15 @@ order() {
 	echo "$*" >&9
 	wait_for 60 grep -q -x -e "did $*" "$work/many" || fail "no end of: $*"
 }
-order "$work/probe" 4 10
+order "$probe" 4 10
 supervisor=$(supervisors left)
 descriptors() { find "/proc/$supervisor/fd" -type l | wc -l; }
 threads() { find "/proc/$supervisor/task" -mindepth 1 -maxdepth 1 | wc -l; }
 before=$(descriptors)
-order "$work/probe" 64 50
+order "$probe" 64 50
 equal "programs that were content" "$(grep -c -x ok "$work/many")" 2
-for _ in 1 2 3; do order timeout -s KILL 0.3 "$work/probe" 64 100000; done
-order "$work/probe" 1 1
+for _ in 1 2 3; do order timeout -s KILL 0.3 "$probe" 64 100000; done
+order "$probe" 1 1
 equal "programs that were content, after others were killed" "$(grep -c -x ok "$work/many")" 3
 wait_for 3 test "$(descriptors)" -le "$before" || fail "$(descriptors) descriptors of the supervisor, were $before"
 [ "$(threads)" -le 100 ] || fail "$(threads) threads of the supervisor"
@@ -255,7 +256,7 @@ step "a program that goes into the background keeps its supervisor, and no one e
 # shellcheck disable=SC2016 # the variables are the inner shell's
 daemonise='setsid sh -c "sleep 1; exec $0 >$1" </dev/null >/dev/null 2>&1 & exit 3'
 got=0
-out=$(at left timeout 5 "$run" sh -c "echo started; $daemonise" "$work/probe" "$work/daemon") || got=$?
+out=$(at left timeout 5 "$run" sh -c "echo started; $daemonise" "$probe" "$work/daemon") || got=$?
 equal "its output" "$out" started
 equal "its status" $got 3
 [ -n "$(supervisors left)" ] || fail "the supervisor is gone already"

@@ -23,10 +23,10 @@ load() {
 }
 
 for a in 10.1.0.2 fd00:1::2; do
-	behind serve right /usr/bin/python3 "$(dirname "$0")/udp.py" serve $a
+	behind serve right /usr/bin/python3 "$(dirname "$0")/udp.py" serve $a >"$work/serve"
+	wait_for 10 grep -q serving "$work/serve" || fail "nobody serves $a"
 done
 head -c 3000000 /dev/urandom >"$work/data"
-sleep 0.5
 
 for mode in transport tunnel; do
 	for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do

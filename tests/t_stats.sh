@@ -62,7 +62,7 @@ must pings 10.1.0.2
 sniffed wire
 equal "clear packets" "$(grep -c ICMP "$work/wire")" 6
 lacks "the wire" "$work/wire" ESP
-behind receiver right nc -u -l -W 1 10.1.0.2 4500 >"$work/udp"
+listen right udp -u -W 1 10.1.0.2 4500
 arrives() {
 	echo "an SPI and more" | at left nc -u -q 0 -w 1 10.1.0.2 4500 || :
 	grep -q "an SPI" "$work/udp"

@@ -80,11 +80,9 @@ for suite in cbc gcm; do
 		load 10.1.0.1 10.1.0.2 "-E aes-gcm-16 $gcm" ""
 		sa="\"AES-GCM with 16 octet ICV [RFC4106]\",\"$gcm\",\"NULL\",\"\""
 	fi
-	behind dumper left tcpdump --immediate-mode -U -n -i to-right -w "$work/$suite.pcap" esp 2>"$work/dump.err"
-	wait_for 5 grep -q listening "$work/dump.err"
+	sniff left to-right dumper -w "$work/$suite.pcap" esp
 	must at left ping -c 1 -p 6b697073 10.1.0.2 >/dev/null
-	sleep 0.3
-	kill "$(pid dumper)" && gone "$(pid dumper)"
+	sniffed dumper
 	tshark -r "$work/$suite.pcap" -o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE \
 		-o "uat:esp_sa:\"IPv4\",\"10.1.0.1\",\"10.1.0.2\",\"0x00001001\",$sa" \
 		-T fields -e icmp.type -e data.data -e esp.icv_good -e esp.sequence >"$work/tshark" 2>"$work/tshark.err" || fail "tshark: $(cat "$work/tshark.err")"

@@ -139,7 +139,7 @@ at left ip link del new
 must at left ping -c 1 -W 2 10.1.0.2 >/dev/null
 
 step "a flood finds the memory bounded, and PF_KEY and the mount answer"
-CGO_ENABLED=0 go build -C "$(dirname "$0")/traffic" -o "$work/traffic" .
+traffic=$(helper traffic) || fail "no go to build the traffic with"
 for w in raw fast; do
 	stop left
 	daemon left -wire $w -memory 32
@@ -151,7 +151,7 @@ for w in raw fast; do
 			at left timeout 2 ping -q -f -s $size $to >/dev/null 2>&1 &
 		done
 	done
-	must "$work/traffic" answers "/run/kipsec/$tag-left/pfkey" "$(sys left)/net/inet/ipsec/dfbit" 1.5
+	must "$traffic" answers "/run/kipsec/$tag-left/pfkey" "$(sys left)/net/inet/ipsec/dfbit" 1.5
 	sleep 1
 	peak=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$(pid left)/status")
 	say "$w wire: at most $peak kB"

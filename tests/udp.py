@@ -1,6 +1,6 @@
 """UDP datagrams of any size, answered with their digest.
 
-udp.py serve ADDR            answer until killed
+udp.py serve ADDR            say that it is serving, and answer until killed
 udp.py ADDR TRIES SIZE...    send datagrams of these sizes; exit status 1 if one gets no right answer in TRIES tries
 """
 import hashlib
@@ -18,6 +18,7 @@ def open_socket(addr):
 def serve(addr):
     s = open_socket(addr)
     s.bind((addr, PORT))
+    print("serving", flush=True)
     while True:
         data, peer = s.recvfrom(70000)
         s.sendto(hashlib.sha256(data).digest(), peer)

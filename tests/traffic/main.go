@@ -6,7 +6,7 @@
 //	                              print the Gbit/s that the server received, over one stream or several at a time
 //	traffic udp ADDR SECONDS SIZE print the packets per second that the server received
 //	traffic drip FROM TO RATE     send RATE small UDP packets a second until killed, whatever comes of them
-//	traffic hear ADDR             print the time of each UDP packet that arrives, in seconds since 1970, until killed
+//	traffic hear ADDR             print when each UDP packet arrived, in seconds since 1970, until killed
 //	traffic answers SOCKET FILE SECONDS
 //	                              print how many µs a daemon took to answer: the median, 99 %, the longest time
 //	traffic cost ROUNDS NS NS...  print for each pair of namespaces what packets between them cost, see cost
@@ -19,6 +19,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -26,6 +27,9 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -227,18 +231,36 @@ func drip(from, to, rate string) error {
 	return nil
 }
 
+// hear tells when the kernel got a packet, not when this program came to read it.
 func hear(addr string) error {
 	conn, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	buf := make([]byte, 65536)
+	udp := conn.(*net.UDPConn)
+	raw, err := udp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var refused error
+	if err := raw.Control(func(fd uintptr) {
+		refused = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
+	}); err != nil || refused != nil {
+		return errors.Join(err, refused)
+	}
+	data, control := make([]byte, 65536), make([]byte, 256)
 	for {
-		if _, _, err := conn.ReadFrom(buf); err != nil {
+		_, n, _, _, err := udp.ReadMsgUDP(data, control)
+		if err != nil {
 			return err
 		}
-		fmt.Printf("%.6f\n", float64(time.Now().UnixMicro())/1e6)
+		messages, err := unix.ParseSocketControlMessage(control[:n])
+		if err != nil || len(messages) != 1 || len(messages[0].Data) != int(unsafe.Sizeof(unix.Timespec{})) {
+			return fmt.Errorf("no time of arrival: %v %v", messages, err)
+		}
+		at := (*unix.Timespec)(unsafe.Pointer(&messages[0].Data[0]))
+		fmt.Printf("%d.%06d\n", at.Sec, at.Nsec/1000)
 	}
 }
 
