@@ -19,9 +19,11 @@ demo: all  ## two hosts in namespaces, ESP between them, every step shown (root)
 	@tests/need.sh demo
 	@tests/demo.sh
 
-test: all  ## all tests; installs the programs that the shell tests ask (root for those)
+test: all  ## all tests; installs the programs that the shell tests ask (root for those); tells which script ran on which wire
 	@tests/need.sh test
-	go test -timeout 18m ./...
+	@rm -f bin/scripts.txt
+	KIPSEC_REPORT=$(CURDIR)/bin/scripts.txt go test -timeout 18m ./... || status=$$?; \
+	cat bin/scripts.txt 2>/dev/null; exit $${status:-0}
 
 bench: all  ## kipsec against wireguard-go, strongSwan and a plain wire (root), and Go benchmarks; writes docs/performance.svg
 	@tests/need.sh bench

@@ -19,6 +19,12 @@ lint) wanted=$lint ;;
 	;;
 esac
 
+# Who comes second finds installed what the first has installed.
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+	exec 9>/run/kipsec-need.lock
+	flock 9
+fi
+
 missing=
 for pair in $wanted; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
