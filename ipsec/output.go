@@ -335,8 +335,18 @@ func finish(b []byte, p *wire.Packet) {
 	ip.UpdateChecksum()
 }
 
-// CheckOutput decides about an outbound packet that Linux cannot be made to route through the engine: multicast and
-// link-local destinations. It may leave in clear or not at all: where there is an SA for it, or one is required, it ends
+// OutputBesideLater is OutputLater for a packet that Linux cannot be made to route through the engine, because its destination
+// or its socket names the interface. Verdicts: those of Output and, for destinations that no protected packet can be sent to,
+// of CheckOutput.
+func (e *Engine) OutputBesideLater(b *mbuf.Buf, s *Sealing) Verdict {
+	var p wire.Packet
+	if wire.ParseHeaders(b.Bytes(), &p) == nil && e.unreachable(&p) {
+		return e.CheckOutput(b.Bytes())
+	}
+	return e.OutputLater(b, nil, s)
+}
+
+// CheckOutput decides about an outbound packet for multicast and link-local destinations. It may leave in clear or not at all: where there is an SA for it, or one is required, it ends
 // here. Verdicts: Pass, Drop.
 func (e *Engine) CheckOutput(b []byte) Verdict {
 	if e.off() {

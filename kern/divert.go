@@ -26,7 +26,7 @@ func (k *Kernel) removeRoutes() error {
 // divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
 func (k *Kernel) divert() error {
 	table, err := nft.Install(nft.Config{
-		Device: Device, Queue: Queue, Fragments: Fragments, SocketQueue: SocketQueue, Selectors: k.selectors(),
+		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Selectors: k.selectors(),
 	})
 	if err != nil {
 		return err

@@ -49,8 +49,8 @@ const (
 	Queue = 27497
 	// Fragments is the NFQUEUE that brings fragments of clear packets.
 	Fragments = 27498
-	// SocketQueue is the NFQUEUE for packets of sockets with a policy of their own.
-	SocketQueue = 27499
+	// Beside is the NFQUEUE for packets that cannot leave through Device.
+	Beside = 27499
 )
 
 // Kernel is one running kernel.
@@ -254,16 +254,10 @@ func (k *Kernel) attach(kind Wire) (err error) {
 
 // judge answers about packets in clear.
 func (k *Kernel) judge(packet []byte, info *nfq.Info) bool {
-	var v ipsec.Verdict
-	switch {
-	case info.Hook != unix.NF_INET_POST_ROUTING:
-		v = k.Engine.CheckFrom(packet, info.InDev)
-	case info.OutDev == k.sockets.device:
-		v = k.Engine.Translated(packet)
-	default:
-		v = k.Engine.CheckOutput(packet)
+	if info.Hook == unix.NF_INET_POST_ROUTING {
+		return k.Engine.Translated(packet).Action == ipsec.Pass
 	}
-	return v.Action == ipsec.Pass
+	return k.Engine.CheckFrom(packet, info.InDev).Action == ipsec.Pass
 }
 
 // ask lets a handler decide about the packets of an NFQUEUE.

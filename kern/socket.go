@@ -102,22 +102,25 @@ func (s *sockets) receiver(flow *wire.Flow, device uint32) (*spd.SocketPolicy, e
 	return p, nil
 }
 
-// carryOutput decides about packets of sockets with a policy. What becomes of them is sent from here, many at a time; the kernel
-// drops the packet itself, unless it leaves as it is.
+// carryOutput decides about packets that are not brought to enc0: those of sockets with a policy, and those that leave through
+// another interface whatever routing says. What becomes of them is sent from here, many at a time; the kernel drops the packet
+// itself, unless it leaves as it is.
 func (s *sockets) carryOutput(path *Path, to link.Link) error {
 	var policy *spd.SocketPolicy // of the packet in hand
-	o := newOutbound(path)
-	o.wire = to
-	o.output = func(b *mbuf.Buf, later *ipsec.Sealing) ipsec.Verdict {
+	ofSocket := func(b *mbuf.Buf, later *ipsec.Sealing) ipsec.Verdict {
 		return path.Engine.OutputSocketLater(b, policy, later)
 	}
+	o := newOutbound(path)
+	o.wire = to
 	flush := func() { o.end(); o.begin() }
-	cfg := nfq.Config{Number: SocketQueue, Copy: wire.MaxPacket, Segments: true, Flush: flush}
+	cfg := nfq.Config{Number: Beside, Copy: wire.MaxPacket, Segments: true, Flush: flush}
 	return s.kernel.ask(cfg, func(packet []byte, info *nfq.Info) bool {
 		if info.Truncated {
 			return false // larger than any packet
 		}
-		policy = s.marked(info.Mark)
+		if o.output = path.Engine.OutputBesideLater; info.Hook == unix.NF_INET_LOCAL_OUT {
+			policy, o.output = s.marked(info.Mark), ofSocket
+		}
 		b := mbuf.Get(len(packet))
 		copy(b.Append(len(packet)), packet)
 		v := o.output(b, &o.current)

@@ -18,6 +18,7 @@ import time
 TAG, BIN = sys.argv[1:3]
 PORT = 7000
 IPCOMP, OSPF = 108, 89
+BOUND = "bound"  # UDP from a socket that is bound to an interface
 V4 = {"left": "10.1.0.1", "mid": "10.1.0.2", "alias": "10.1.0.3", "right": "10.2.0.2", "loop": "127.0.0.1", "group": "224.0.0.251"}
 V6 = {"left": "fd00:1::1", "mid": "fd00:1::2", "alias": "fd00:1::3", "right": "fd00:2::2", "loop": "::1", "group": "ff02::fb"}
 FAR = "with a hop limit that a router has lowered"
@@ -64,6 +65,9 @@ class Host:
             s.bind((wild, PORT))
             self.receive.append(s)
             self.raw[family, PORT] = s
+            bound = socket.socket(family, socket.SOCK_DGRAM)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE[name].encode())
+            self.raw[family, BOUND] = bound
             for proto in IPCOMP, OSPF, socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6:
                 r = socket.socket(family, socket.SOCK_RAW, proto)
                 if family == socket.AF_INET6:
@@ -76,7 +80,7 @@ class Host:
 
     def send(self, family, kind, data, to, hops=None):
         scoped = to.startswith("fe80") or to.startswith("ff02")
-        port = PORT if kind == PORT else 0
+        port = PORT if kind in (PORT, BOUND) else 0
         address = (to, port, 0, self.index if scoped else 0) if family == socket.AF_INET6 else (to, port)
         extra = [(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("@i", hops))] if hops else []
         try:
@@ -120,6 +124,8 @@ def paths(hosts):
             yield name + ", ICMP error", me, peer, family, control, error, a[peer], needs
             # Where kipsecd runs it keeps IPsec for the host from other sockets.
             if name == "sent":
+                yield name + ", bound", me, peer, family, BOUND, plain, a[peer], needs
+                yield name + ", bound, in fragments", me, peer, family, BOUND, large, a[peer], needs
                 yield name + ", IPsec", me, "right", family, IPCOMP, ipcomp, a["right"], needs
             elif name == "forwarded":
                 yield name + ", IPsec", me, peer, family, IPCOMP, ipcomp, a[peer], needs

@@ -13,18 +13,20 @@
 //	hook output      output    what kipsec sends and neighbour discovery pass; so do packets of sockets with MarkOutBypass, and
 //	                           those of other sockets with a policy are queued; others that match "out" get MarkDivert,
 //	                           and so do ICMP errors about packets whose answers would match
-//	hook postrouting leave     packets with one of those two marks that leave through another interface are queued
+//	hook postrouting leave     packets with one of those two marks that leave through another interface are queued; so are
+//	                           those that match "out" now that Linux has changed their destination or put a header in front
 //	hook postrouting translated such packets that leave through enc0 and whose addresses source NAT has changed are queued
 //
-// Leave is for what routing rules cannot divert, because the interface is part of the destination: multicast, and IPv6
-// addresses of link scope. Such a packet cannot be protected; whoever answers the queue lets it pass only where no policy
-// wants that. It also holds back everything if somebody deletes the routing rules.
+// Leave is for what routing rules cannot divert: where the interface is part of the destination, as of multicast and of IPv6
+// addresses of link scope; where the socket is bound to an interface (SO_BINDTODEVICE); what a source route or a segment
+// routing tunnel readdresses, behind the hook where it could be picked. They wait in Beside until kipsec has decided, which
+// sends itself what becomes protected. It also holds back everything if enc0 or the routing rules are gone.
 //
 // Fragments are queued before anybody can join them, and by themselves: joined with pieces that came protected, from enc0,
 // they would look protected themselves.
 //
 // A socket with a policy of its own has a mark (SO_MARK) that SocketMark made, and so have its packets, and the sockets that
-// it accepts. A TUN device does not tell marks, so these packets do not go to enc0: they wait in SocketQueue while kipsec
+// it accepts. A TUN device does not tell marks, so these packets do not go to enc0: they wait in Beside while kipsec
 // sends what the policy makes of them. What arrives in clear for a socket with MarkInBypass passes, for others with a policy
 // it is queued; the rules ask only while there is any such socket, see SetSockets. They see the sockets of TCP and UDP only. A
 // connection that is about to be accepted, and one that has ended, shows them no mark: its packets are queued as well while some

@@ -141,6 +141,21 @@ func (f family) isIPsecFragment() exprs {
 	}
 }
 
+// strayHeaders are what stands behind the IPv6 header of a packet of a segment routing tunnel or that was sent on by its routing
+// header: that header, another in front of it, or the packet in the tunnel.
+var strayHeaders = []byte{
+	unix.IPPROTO_HOPOPTS, unix.IPPROTO_DSTOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_IPIP, unix.IPPROTO_IPV6, unix.IPPROTO_ETHERNET,
+}
+
+// mayStray matches packets that Linux may have given another destination, or another header, after the hook in which they were
+// picked: by IPv4 options with a source route, or as strayHeaders says.
+func (f family) mayStray() exprs {
+	if f.size == 16 {
+		return rule(ofIP(6, 1), exprs{&expr.Lookup{SourceRegister: reg, SetName: straySet}})
+	}
+	return rule(ofIP(0, 1), is(expr.CmpOpNeq, []byte{4<<4 | wire.IPv4HeaderLen/4}))
+}
+
 // neighbourDiscovery matches ICMPv6 types 133 to 137 with hop limit 255 (RFC 4861 §4), which ARP's place in IPv6 exempts from
 // policies. It comes in one piece (RFC 6980 §5).
 func neighbourDiscovery(f family) exprs {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,33 +129,34 @@ func TestQueueOfFragments(t *testing.T) {
 	}
 }
 
-// What cannot be diverted, because its destination includes the interface, does not leave in clear unasked.
+// What cannot be diverted, because its destination includes the interface or its socket is bound to one, does not leave in clear
+// unasked.
 func TestQueueOfWhatCannotBeDiverted(t *testing.T) {
 	nstest.Need(t, "nft")
 	n := newNet(t)
 	n.left.Sh("nft 'table inet seen {\nchain i { type filter hook prerouting priority -300; udp dport 9 counter; }\n}'")
 	seen := func() string { return n.left.Sh("nft list table inet seen | grep -o 'packets [0-9]*'") }
-	n.divert(t, nft.Selectors{Out: pairs("0.0.0.0/0 224.0.0.0/4", "::/0 fe80::/10", "::/0 ff02::/16")})
+	n.divert(t, nft.Selectors{Out: pairs("0.0.0.0/0 224.0.0.0/4", "::/0 fe80::/10", "::/0 ff02::/16", "10.1.0.2 10.1.0.1", "fd01::2 fd01::1")})
 	linkLocal := n.left.Sh("ip -6 -o addr show dev mid scope link | sed 's/.*inet6 //; s,/.*,,'")
-	targets := []string{"224.0.0.251:9", "[" + linkLocal + "%left]:9", "[ff02::1%left]:9"}
+	targets := []string{"224.0.0.251:9", "[" + linkLocal + "%left]:9", "[ff02::1%left]:9", "10.1.0.1:9", "[fd01::1]:9"}
 	for _, to := range targets {
 		n.sayFrom(t, to)
 	}
 	if got := seen(); got != "packets 0" {
 		t.Errorf("nobody answers, left saw %s", got)
 	}
-	a := newAnswer(t, n.mid, rules.Queue)
+	a := newAnswer(t, n.mid, rules.Beside)
 	for _, c := range []struct {
 		pass bool
 		want string
-	}{{false, "packets 0"}, {true, "packets 3"}} {
+	}{{false, "packets 0"}, {true, "packets 5"}} {
 		a.pass.Store(c.pass)
 		before := a.asked.Load()
 		for _, to := range targets {
 			n.sayFrom(t, to)
 		}
 		// The copy of a multicast packet for the host itself is asked about too.
-		for until := time.Now().Add(5 * time.Second); a.asked.Load() < before+4 && time.Now().Before(until); {
+		for until := time.Now().Add(5 * time.Second); a.asked.Load() < before+6 && time.Now().Before(until); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(patience)
@@ -163,20 +166,14 @@ func TestQueueOfWhatCannotBeDiverted(t *testing.T) {
 	}
 }
 
-// sayFrom sends a datagram from mid through the interface to left.
+// sayFrom sends a datagram from mid through the interface to left, from a socket that is bound to it.
 func (n *net3) sayFrom(t *testing.T, to string) {
 	t.Helper()
 	n.mid.Do(func() error {
-		var local *net.UDPAddr
-		if to[0] != '[' {
-			local = &net.UDPAddr{IP: net.IP{10, 1, 0, 2}}
-			n.mid.Try("ip route add 224.0.0.0/4 dev left")
-		}
-		addr, err := net.ResolveUDPAddr("udp", to)
-		if err != nil {
-			return err
-		}
-		c, err := net.DialUDP("udp", local, addr)
+		bound := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+			return errors.Join(c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "left") }), err)
+		}}
+		c, err := bound.Dial("udp", to)
 		if err != nil {
 			return err
 		}
@@ -184,6 +181,77 @@ func (n *net3) sayFrom(t *testing.T, to string) {
 		_, err = c.Write([]byte("x"))
 		return err
 	})
+}
+
+// What gets another destination, or a header in front, behind the hook in which it could be picked does not leave in clear
+// unasked: what a source route sends on, and what comes out of a tunnel of segment routing.
+func TestQueueOfStrays(t *testing.T) {
+	nstest.Need(t, "nft")
+	n := newNet(t)
+	n.right.Sh("nft 'table inet seen {\nchain i { type filter hook prerouting priority -300; ip daddr 10.2.0.1 counter; ip6 daddr fd02::1 ip6 nexthdr { 41, 43 } counter; }\n}'")
+	seen := func() string {
+		return strings.Join(strings.Fields(n.right.Sh("nft list table inet seen | grep -o 'packets [0-9]*'")), " ")
+	}
+	n.mid.Sh(`for i in all left; do
+		sysctl -qw net.ipv4.conf.$i.accept_source_route=1 net.ipv6.conf.$i.seg6_enabled=1
+	done`)
+	n.mid.Sh("ip -6 route add fd03::/64 encap seg6 mode encap segs fd02::1 dev right; ip -6 route add fd04::/64 encap seg6 mode encap.red segs fd02::1 dev right")
+	n.divert(t, nft.Selectors{Out: pairs("0.0.0.0/0 10.2.0.1", "::/0 fd02::1")})
+	via := netip.MustParseAddr("fd01::2").AsSlice()
+	segments := append([]byte{0, 4, 4, 1, 1, 0, 0, 0}, append(make([]byte, 16), via...)...)
+	send := func() {
+		for _, c := range []struct {
+			from       *nstest.Space
+			to         string
+			level, opt int
+			value      []byte
+		}{
+			{n.left, "10.2.0.1:9", unix.IPPROTO_IP, unix.IP_OPTIONS, []byte{131, 7, 4, 10, 1, 0, 2, 1}}, // loose
+			{n.left, "10.2.0.1:9", unix.IPPROTO_IP, unix.IP_OPTIONS, []byte{137, 7, 4, 10, 1, 0, 2, 1}}, // strict
+			{n.left, "[fd02::1]:9", unix.IPPROTO_IPV6, unix.IPV6_RTHDR, segments},
+			{n.mid, "[fd03::1]:9", 0, 0, nil},
+			{n.mid, "[fd04::1]:9", 0, 0, nil},
+			{n.left, "[fd03::1]:9", 0, 0, nil},
+			{n.left, "[fd04::1]:9", 0, 0, nil},
+		} {
+			c.from.Do(func() error {
+				option := net.Dialer{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+					if c.value == nil {
+						return nil
+					}
+					return errors.Join(conn.Control(func(fd uintptr) { err = unix.SetsockoptString(int(fd), c.level, c.opt, string(c.value)) }), err)
+				}}
+				conn, err := option.Dial("udp", c.to)
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				_, err = conn.Write([]byte("x"))
+				return err
+			})
+		}
+	}
+	send()
+	time.Sleep(patience)
+	if got := seen(); got != "packets 0 packets 0" {
+		t.Errorf("nobody answers, right saw %s", got)
+	}
+	a := newAnswer(t, n.mid, rules.Beside)
+	for _, c := range []struct {
+		pass bool
+		want string
+	}{{false, "packets 0 packets 0"}, {true, "packets 2 packets 5"}} {
+		a.pass.Store(c.pass)
+		before := a.asked.Load()
+		send()
+		for until := time.Now().Add(5 * time.Second); a.asked.Load() < before+7 && time.Now().Before(until); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(patience)
+		if got := seen(); got != c.want {
+			t.Errorf("verdict %v: right saw %s, want %s; asked %d times", c.pass, got, c.want, a.asked.Load()-before)
+		}
+	}
 }
 
 // IPsec packets are never asked about, whole or in fragments, even when everything else is; nor is neighbour discovery, or

@@ -19,6 +19,8 @@ const (
 	inChain     = "in"
 	askChain    = "ask"
 	againChain  = "again"
+	strayChain  = "stray"
+	straySet    = "stray" // headers that may follow an IPv6 header that was changed behind the hooks
 	errorsChain = "errors"
 
 	// What few packets need stands in chains of its own, so that the others pass one rule instead of it.
@@ -87,7 +89,8 @@ func baseChains(f family, c Config, has features) []baseChain {
 			rule(protocol(f.icmp()), jump(reportsChain)),
 		}},
 		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
-			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Queue, has.nativeQueue)),
+			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Beside, has.nativeQueue)),
+			rule(f.mayStray(), toOther(c.Device), jump(strayChain)),
 		}},
 		{"translated", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{
 			rule(marked(MarkDivert|MarkForward), toDevice(c.Device), jump(againChain)),
@@ -121,6 +124,7 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 	return map[string][]exprs{
 		askChain:      {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
 		againChain:    again(f, ask, has),
+		strayChain:    {rule(marked(MarkBypass), accept()), jump(outChain), rule(marked(MarkDivert), queue(c.Beside, has.nativeQueue))},
 		enteringChain: entering,
 		arrivingChain: arriving,
 		leavingChain:  {rule(marked(MarkBypass), jump(senderChain)), jump(forgetChain)},
@@ -158,6 +162,13 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
+	if f.size == 16 {
+		var elements []nftables.SetElement
+		for _, header := range strayHeaders {
+			elements = append(elements, nftables.SetElement{Key: []byte{header}})
+		}
+		_ = tx.AddSet(newSet(t, straySet, nftables.TypeInetProto), elements)
+	}
 	side := sideChains(f, c, has)
 	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, forgetChain, udpChain, senderChain, receiverChain,
 		acceptingChain}, slices.Sorted(maps.Keys(side))) {

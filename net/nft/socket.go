@@ -36,7 +36,7 @@ func sender(f family, c Config, has features) []exprs {
 	if f.size == 16 {
 		rules = append(rules, rule(neighbourDiscovery(f), accept()))
 	}
-	return append(rules, queue(c.SocketQueue, has.nativeQueue))
+	return append(rules, queue(c.Beside, has.nativeQueue))
 }
 
 // receiver is for packets that arrive in clear, while there may be sockets with a policy.

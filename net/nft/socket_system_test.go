@@ -36,7 +36,7 @@ func TestSocketMark(t *testing.T) {
 func TestSocketsThatSend(t *testing.T) {
 	n := newNet(t)
 	tun, _ := n.divert(t, nft.Selectors{Out: pairs("0.0.0.0/0 10.1.0.1", "::/0 fd01::1")})
-	sockets := newAnswer(t, n.mid, rules.SocketQueue)
+	sockets := newAnswer(t, n.mid, rules.Beside)
 	sockets.pass.Store(true)
 	for _, f := range families {
 		sock := listen(t, n.left, net.JoinHostPort(f.left, "7"))

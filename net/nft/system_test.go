@@ -210,7 +210,7 @@ func TestOwnAddresses(t *testing.T) {
 }
 
 // When the daemon is gone, so is its interface, and what it protected goes nowhere.
-func TestUnreachableWithoutDevice(t *testing.T) {
+func TestNothingLeavesWithoutDevice(t *testing.T) {
 	nstest.Need(t, "nft")
 	n := newNet(t)
 	for _, s := range []*nstest.Space{n.left, n.right} {
@@ -222,13 +222,8 @@ func TestUnreachableWithoutDevice(t *testing.T) {
 	tun.Close()
 	table.Close()
 	for _, f := range families {
-		out, err := n.mid.Try("ping -n -c 1 -W 1 " + f.right)
-		if err == nil {
-			t.Errorf("%s: own packet got through: %s", f.name, out)
-		}
-		out, err = n.left.Try("ping -n -c 1 -W 1 " + f.right)
-		if err == nil || !strings.Contains(strings.ToLower(out), "unreachable") && !strings.Contains(out, "No route") {
-			t.Errorf("%s: forwarded packet: want unreachable, got %s", f.name, out)
+		if ping(n.mid, f.right) || ping(n.left, f.right) {
+			t.Errorf("%s: a packet got through", f.name)
 		}
 		if !ping(n.mid, f.left) {
 			t.Errorf("%s: an uncovered packet does not get through", f.name)

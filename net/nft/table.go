@@ -19,9 +19,9 @@ import (
 type Config struct {
 	// Device is the name of the interface on whose other side kipsec is, enc0.
 	Device string
-	// Queue is the number of the NFQUEUE that clear packets are handed to, Fragments of that for their fragments, SocketQueue
-	// of that for packets of sockets with a policy of their own.
-	Queue, Fragments, SocketQueue uint16
+	// Queue is the number of the NFQUEUE that clear packets are handed to, Fragments of that for their fragments, Beside
+	// of that for packets that are to leave and cannot be diverted, those of sockets with a policy of their own among them.
+	Queue, Fragments, Beside uint16
 	// Selectors and Wide are what is picked from the first moment on, as in Table.Set.
 	Selectors Selectors
 	Wide      bool

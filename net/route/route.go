@@ -1,6 +1,6 @@
 // Package route makes the kernel route marked packets to enc0 and accept what comes back from it.
 //
-// For each family it keeps a routing table with two routes, and rules that lead to it:
+// For each family it keeps a routing table with one route, and rules that lead to it:
 //
 //	rule 0:     iif lo, Return            → table    reverse path of what came from enc0 for this host
 //	rule 0:     iif lo, Divert            → table    output of this host, also to its own addresses
@@ -11,13 +11,15 @@
 //	rule +4:    Forward                   → table    packets of other hosts
 //	rule +4:    Return                    → table    reverse path of what came from enc0 to be forwarded
 //	rule +5:    nop
-//	table:      default dev enc0; unreachable default with a worse metric
+//	table:      default dev enc0
 //
 // Two lookups are made for an IPv4 packet that comes in: one for its way on, with the interface where it came in, and one
 // for the way back to its source, which has to lead to that interface. The second has the interface where the packet is to
 // leave, or lo when it is for this host; it sees the mark where src_valid_mark is on.
 //
-// When enc0 goes away with the daemon, the unreachable route stays: marked packets then go nowhere instead of out in clear.
+// Where that route is not taken, because enc0 went away with the daemon or the socket is bound to another interface, a packet
+// takes the way that it has without us, still marked: package nft holds it back before it leaves.
+//
 // The first two rules have to stand before the one for local addresses, which by default has the lowest number there is.
 // A rule that is added goes behind those of its number, so that Install adds that one a second time and deletes the
 // first, and likewise others of the same number; at no moment is there none, and after Remove all is what it was.
@@ -79,13 +81,10 @@ func Install(c Config) (ipv6 bool, err error) {
 	return true, nil
 }
 
-// installFamily makes the routes before the rules that lead to them, the unreachable one first.
+// installFamily makes the route before the rules that lead to it.
 func installFamily(nl *netlink.Conn, c Config, family uint8, index int) error {
-	if err := execute(nl, unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, unreachableRoute(family)); err != nil {
-		return fmt.Errorf("cannot add the unreachable route to table %d: %w", Table, err)
-	}
 	if err := execute(nl, unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, deviceRoute(family, index)); err != nil {
-		// The rules are made all the same where IPv6 is disabled on the interface: marked packets stay unreachable.
+		// The rules are made all the same where IPv6 is disabled on the interface: it may get IPv6 later.
 		if family != unix.AF_INET6 || !isDisabled(err) {
 			return fmt.Errorf("cannot add the route to %s: %w", c.Device, err)
 		}
@@ -116,11 +115,9 @@ func removeFamily(nl *netlink.Conn, family uint8) error {
 	if err := removeRules(nl, family); err != nil {
 		return err
 	}
-	for _, route := range [][]byte{unreachableRoute(family), deviceRoute(family, 0)} {
-		err := execute(nl, unix.RTM_DELROUTE, 0, route)
-		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("cannot delete a route of table %d: %w", Table, err)
-		}
+	err := execute(nl, unix.RTM_DELROUTE, 0, deviceRoute(family, 0))
+	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("cannot delete the route of table %d: %w", Table, err)
 	}
 	return nil
 }
@@ -165,23 +162,10 @@ func isDisabled(err error) bool {
 	return false
 }
 
-// Metrics of the two routes: the smaller one wins.
-const (
-	deviceMetric      = 1
-	unreachableMetric = 1 << 30
-)
-
+// deviceRoute returns the message of the default route to the interface: struct rtmsg and attributes.
 func deviceRoute(family uint8, index int) []byte {
-	return route(family, unix.RTN_UNICAST, unix.RT_SCOPE_LINK, deviceMetric, index)
-}
-
-func unreachableRoute(family uint8) []byte {
-	return route(family, unix.RTN_UNREACHABLE, unix.RT_SCOPE_UNIVERSE, unreachableMetric, 0)
-}
-
-// route returns the message of a default route: struct rtmsg and attributes.
-func route(family, kind, scope uint8, metric uint32, index int) []byte {
-	header := [unix.SizeofRtMsg]byte{0: family, 5: protocol, 6: scope, 7: kind}
+	const metric = 1
+	header := [unix.SizeofRtMsg]byte{0: family, 5: protocol, 6: unix.RT_SCOPE_LINK, 7: unix.RTN_UNICAST}
 	ae := netlink.NewAttributeEncoder()
 	ae.Uint32(unix.RTA_TABLE, Table)
 	ae.Uint32(unix.RTA_PRIORITY, metric)
