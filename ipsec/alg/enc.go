@@ -122,7 +122,7 @@ var Encs = []*Enc{
 	},
 	{ // RFC 4543: integrity only
 		Number: 23, Name: "aes-gmac", MinBits: 160, MaxBits: 288, Bits: aesSalted,
-		Block: 1, IVLen: 8, SaltLen: 4, ICVLen: 16, CounterMode: true, aead: newGCM16, authOnly: true,
+		Block: 1, IVLen: 8, SaltLen: 4, ICVLen: 16, CounterMode: true, aead: newGMAC, authOnly: true,
 	},
 	{ // RFC 7634; FreeBSD's number
 		Number: 31, Name: "chacha20-poly1305", MinBits: 288, MaxBits: 288,

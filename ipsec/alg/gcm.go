@@ -8,21 +8,22 @@ import (
 	"sync"
 )
 
-func newGCM16(key []byte) (cipher.AEAD, error) { return newGCM(key, 16) }
+func newGCM16(key []byte) (cipher.AEAD, error) { return newGCM(key, gcmTag) }
 func newGCM12(key []byte) (cipher.AEAD, error) { return newGCM(key, 12) }
+func newGCM8(key []byte) (cipher.AEAD, error)  { return newGCM(key, gcm8Tag) }
 
-func newGCM8(key []byte) (cipher.AEAD, error) {
-	a, err := newGCM(key, gcmTag)
-	if err != nil {
-		return nil, err
-	}
-	return gcm8{a}, nil
-}
+// newGMAC is for associated data of any length.
+func newGMAC(key []byte) (cipher.AEAD, error) { return newPlainGCM(key, gcmTag) }
 
-func newGCM(key []byte, tag int) (cipher.AEAD, error) {
+// newPlainGCM returns GCM as crypto/cipher has it.
+func newPlainGCM(key []byte, tag int) (cipher.AEAD, error) {
 	b, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
+	}
+	if tag == gcm8Tag {
+		a, err := cipher.NewGCM(b)
+		return gcm8{a}, err
 	}
 	return cipher.NewGCMWithTagSize(b, tag)
 }
