@@ -80,10 +80,10 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error))
 	}
 	k.atShutdown(rules.Close)
 	k.loop(func() error {
-		return rules.Run(func() {
-			lost, err := table.Lost()
+		return rules.Run(func(touched bool) {
+			lost, err := table.Lost(touched)
 			if lost {
-				k.Log.Printf(syslog.LOG_WARNING, "somebody deleted the rules of kipsec; they are made anew")
+				k.Log.Printf(syslog.LOG_WARNING, "somebody changed the rules of kipsec; they are made anew")
 				err = syncer.Restore(k.selectors)
 			}
 			if err != nil {

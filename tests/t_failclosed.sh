@@ -76,6 +76,10 @@ sniff right to-left wire "host 10.1.0.1 and $clear"
 at left "$BIN/sysctl" -q -w net.inet.ipsec.debug=1
 must at left nft flush ruleset
 wait_for 3 at left nft list table ip kipsec || fail "the rules are gone"
+must at left nft flush table ip kipsec
+wait_for 3 sh -c "ip netns exec $tag-left nft list chain ip kipsec output | grep -q jump" || fail "the rules of one table are gone"
+must at left nft insert rule ip kipsec output accept
+wait_for 3 sh -c "! ip netns exec $tag-left nft list chain ip kipsec output | grep -q 'accept\$'" || fail "a rule among ours stays"
 must at left ip rule flush
 must at left ip rule add pref 32766 table main
 wait_for 3 sh -c "ip netns exec $tag-left ip rule | grep -q 27497" || fail "the routing rules are gone"

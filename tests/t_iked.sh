@@ -139,14 +139,22 @@ only "the wire" "IP 10.[12].0.[12] > 10.[12].0.[12]: ESP"
 down gwA
 down gwB
 
-step "IPv6, inside and outside"
+step "IPv6, inside and outside, beside def_policy 0 and policies for the way to the sites"
+for h in gwA gwB; do must at $h "$BIN/sysctl" -w net.inet6.ipsec6.def_policy=0; done
+sites() { # COMMAND [TYPE]
+	echo "$1 fd00:11::/64 fd00:12::/64 any -P in $2; $1 fd00:12::/64 fd00:11::/64 any -P out $2;" | setkey gwA
+	echo "$1 fd00:12::/64 fd00:11::/64 any -P in $2; $1 fd00:11::/64 fd00:12::/64 any -P out $2;" | setkey gwB
+}
+sites spdadd none
 ike gwB passive fd00:2::2 fd00:1::1 fd00:12::/64 fd00:11::/64
 watch_wire
 ike gwA active fd00:1::1 fd00:2::2 fd00:11::/64 fd00:12::/64
 established gwA
 must at siteA ping -c 3 -i 0.1 -W 2 fd00:12::2
 transfer fd00:12::2
+refuse at gwA ping -c 1 -W 1 fd00:2::2
 only "the wire" "IP6 fd00:[12]::[12] > fd00:[12]::[12]: ESP"
+sites spddelete ""
 down gwA
 down gwB
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -31,21 +32,25 @@ func openConn() (*conn, error) {
 	}
 	c := &conn{space: space}
 	// The thread is in the right namespace now, so that this needs no right to enter it.
-	if c.nl, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(largeBuffers)); err != nil {
+	if c.nl, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(prepare)); err != nil {
 		space.Close()
 		return nil, explain(err)
 	}
 	return c, nil
 }
 
-func largeBuffers(nl *netlink.Conn) error {
+// ports holds the netlink ports of the connections of this process. News of a change tell the port from which it came.
+var ports sync.Map
+
+func prepare(nl *netlink.Conn) error {
+	ports.Store(nl.PID(), nil)
 	return errors.Join(nl.SetWriteBuffer(sendBuffer), nl.SetReadBuffer(sendBuffer))
 }
 
 // transact sends what build appends as one transaction: all of it happens, or nothing.
 func (c *conn) transact(build func(tx *nftables.Conn)) error {
 	if c.nl == nil {
-		nl, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(largeBuffers), nftables.WithNetNSFd(int(c.space)))
+		nl, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(prepare), nftables.WithNetNSFd(int(c.space)))
 		if err != nil {
 			return explain(err)
 		}

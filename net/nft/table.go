@@ -224,9 +224,9 @@ func Remove() error {
 	return errors.Join(ingress, ignoreUnsupported(remove(c, []family{ip4}, TableName, guardName))) // a kernel without IPv6
 }
 
-// Lost says whether a table is gone that should be there, because somebody flushed the ruleset; then the next Set makes
-// it anew.
-func (t *Table) Lost() (bool, error) {
+// Lost says whether a table is gone that should be there, because somebody flushed the ruleset, or is not to be trusted, because
+// somebody touched it; then the next Set makes it anew.
+func (t *Table) Lost(touched bool) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil || t.stale {
@@ -236,7 +236,7 @@ func (t *Table) Lost() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	t.stale = n < len(t.has.families)
+	t.stale = touched || n < len(t.has.families)
 	return t.stale, nil
 }
 

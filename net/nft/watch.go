@@ -3,13 +3,15 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Watcher hears when tables are deleted in a network namespace, so that rules which somebody flushed can be made anew.
+// Watcher hears when tables are deleted in a network namespace, or ours are changed by others, so that rules which somebody
+// flushed can be made anew.
 type Watcher struct {
 	nl     *netlink.Conn
 	closed atomic.Bool
@@ -31,28 +33,52 @@ func Watch() (*Watcher, error) {
 // deleteTable is the type of the message about a deleted table.
 const deleteTable = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE
 
-// Run calls deleted after each batch of news with a deleted table of whatever name, and when news were lost, until Close.
-func (w *Watcher) Run(deleted func()) error {
+// Run calls lost after each batch of news with a deleted table of whatever name, or when news were lost, and with touched after
+// one in which somebody else changed a table of ours, until Close.
+func (w *Watcher) Run(lost func(touched bool)) error {
 	for {
 		messages, err := w.nl.Receive()
 		if w.closed.Load() {
 			return nil
 		}
 		if err != nil {
-			deleted() // the buffer was full, or worse: look at the tables
+			lost(false) // the buffer was full, or worse: look at the tables
 			if !errors.Is(err, unix.ENOBUFS) {
 				return err
 			}
 			continue
 		}
-		for _, m := range messages {
-			if m.Header.Type == deleteTable {
-				deleted()
-				break
-			}
+		touched := slices.ContainsFunc(messages, touches)
+		if touched || slices.ContainsFunc(messages, func(m netlink.Message) bool { return m.Header.Type == deleteTable }) {
+			lost(touched)
 		}
 	}
 }
+
+// touches says whether a message tells that somebody else changed the table of IPv4 or of IPv6. All that changes in a table has its
+// name as the first attribute.
+func touches(m netlink.Message) bool {
+	const newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+	if _, ours := ports.Load(m.Header.PID); ours || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type == newGeneration {
+		return false
+	}
+	if len(m.Data) < sizeofNfgen || m.Data[0] != byte(ip4.table) && m.Data[0] != byte(ip6.table) {
+		return false
+	}
+	ad, err := netlink.NewAttributeDecoder(m.Data[sizeofNfgen:])
+	if err != nil {
+		return false
+	}
+	for ad.Next() {
+		if ad.Type() == unix.NFTA_TABLE_NAME {
+			return ad.String() == TableName
+		}
+	}
+	return false
+}
+
+// sizeofNfgen is the size of struct nfgenmsg, which begins with the family.
+const sizeofNfgen = 4
 
 // Close ends Run.
 func (w *Watcher) Close() error {
