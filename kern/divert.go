@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/spd"
 	"kipsec/net/nft"
 	"kipsec/net/route"
 )
@@ -25,8 +26,13 @@ func (k *Kernel) removeRoutes() error {
 
 // divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
 func (k *Kernel) divert() error {
+	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
+	others, err := nft.Foreign()
+	if err != nil {
+		report(err) // followNAT looks again
+	}
 	table, err := nft.Install(nft.Config{
-		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Selectors: k.selectors(),
+		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, NAT: others.NAT, Selectors: k.selectors(),
 	})
 	if err != nil {
 		return err
@@ -36,14 +42,13 @@ func (k *Kernel) divert() error {
 	if err := k.sockets.start(table); err != nil {
 		return err
 	}
-	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
 	syncer := nft.NewSyncer(table, report)
 	changed := func() {
 		if err := syncer.Changed(k.selectors); err != nil {
 			report(err)
 		}
 	}
-	if err := k.watch(table, syncer, report); err != nil {
+	if err := k.watch(table, syncer, others.NAT, report); err != nil {
 		return err
 	}
 	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
@@ -73,7 +78,7 @@ func (k *Kernel) divert() error {
 }
 
 // watch makes good what others take away: rules that were flushed, routes that went with a device that was down.
-func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error)) error {
+func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, report func(error)) error {
 	rules, err := nft.Watch()
 	if err != nil {
 		return err
@@ -91,6 +96,9 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error))
 			}
 		})
 	})
+	if err := k.followNAT(nat, table, syncer, report); err != nil {
+		return err
+	}
 	routes, err := route.Watch(Device)
 	if err != nil {
 		return err
@@ -113,7 +121,10 @@ func (k *Kernel) selectors() nft.Selectors {
 	if k.Knobs.Enabled.Load() == 0 {
 		return nft.Selectors{}
 	}
-	sel := nft.Selectors{Out: k.pairs(pfkey.DirOut), In: append(k.pairs(pfkey.DirIn), k.pairs(pfkey.DirFwd)...)}
+	sel := nft.Selectors{
+		Out: pairs(k.SPD.Union(pfkey.DirOut)), In: pairs(k.SPD.Union(pfkey.DirIn), k.SPD.Union(pfkey.DirFwd)),
+		Unsure: pairs(k.SPD.Unsure()),
+	}
 	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
 		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {
 			sel.Out = append(sel.Out, nft.Pair{Src: all, Dst: all})
@@ -123,11 +134,11 @@ func (k *Kernel) selectors() nft.Selectors {
 	return sel
 }
 
-func (k *Kernel) pairs(dir pfkey.Dir) []nft.Pair {
-	union := k.SPD.Union(dir)
-	pairs := make([]nft.Pair, len(union))
-	for i, p := range union {
-		pairs[i] = nft.Pair{Src: p.Src, Dst: p.Dst}
+func pairs(unions ...[]spd.Pair) (all []nft.Pair) {
+	for _, union := range unions {
+		for _, p := range union {
+			all = append(all, nft.Pair{Src: p.Src, Dst: p.Dst})
+		}
 	}
-	return pairs
+	return all
 }

@@ -317,10 +317,20 @@ type Pair struct {
 // Union returns the addresses of all policies of a direction, each pair once, in the order of the addresses. Packets of
 // other addresses meet no policy.
 func (t *Table) Union(dir pfkey.Dir) []Pair {
+	return t.pairs(func(p *Policy) bool { return p.Dir == dir })
+}
+
+// Unsure returns, as Union does, the addresses between which packets may leave in clear though a policy names them: those of
+// outbound policies that are for some of the packets only, or that do not keep them.
+func (t *Table) Unsure() []Pair {
+	return t.pairs(func(p *Policy) bool { return p.Dir == pfkey.DirOut && !p.Keeps() })
+}
+
+func (t *Table) pairs(of func(*Policy) bool) []Pair {
 	t.mu.Lock()
 	seen := make(map[Pair]struct{})
 	for _, p := range t.byID {
-		if p.Dir == dir {
+		if of(p) {
 			seen[Pair{p.Src, p.Dst}] = struct{}{}
 		}
 	}

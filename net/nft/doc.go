@@ -32,6 +32,8 @@
 // connection that is about to be accepted, and one that has ended, shows them no mark: its packets are queued as well while some
 // socket asks for protection of what arrives, and pass where nobody answers.
 //
+// While rules of others translate addresses there is more, see nat.go.
+//
 // What the marks mean to routing is package route's business, what happens to queued packets package nfq's. The rules pick
 // by addresses only, and may pick more than a policy covers but never less: the engine decides.
 //

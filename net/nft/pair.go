@@ -13,9 +13,10 @@ type Pair struct {
 }
 
 // Selectors is what the rules have to pick: Out for packets that leave the host or are forwarded, In for those that arrive
-// in clear. Order does not matter, and pairs may overlap or repeat.
+// in clear. Unsure are those of Out between whose addresses packets may leave in clear: while others have NAT, they are asked
+// about. Order does not matter, and pairs may overlap or repeat.
 type Selectors struct {
-	Out, In []Pair
+	Out, In, Unsure []Pair
 }
 
 const (

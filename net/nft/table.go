@@ -20,8 +20,12 @@ type Config struct {
 	// Device is the name of the interface on whose other side kipsec is, enc0.
 	Device string
 	// Queue is the number of the NFQUEUE that clear packets are handed to, Fragments of that for their fragments, Beside
-	// of that for packets that are to leave and cannot be diverted, those of sockets with a policy of their own among them.
-	Queue, Fragments, Beside uint16
+	// of that for packets that are to leave and cannot be diverted, those of sockets with a policy of their own among them, Unsure
+	// of that for packets of which it is to be said whether they are to go to Device: then they get MarkForward in hook
+	// prerouting, MarkDivert in hook output.
+	Queue, Fragments, Beside, Unsure uint16
+	// NAT is in which families rules of others translate addresses, as in Table.SetNAT.
+	NAT Families
 	// Selectors and Wide are what is picked from the first moment on, as in Table.Set.
 	Selectors Selectors
 	Wide      bool
@@ -49,6 +53,8 @@ type chain struct {
 	name   string
 	action exprs // what happens to a packet that is picked
 
+	errors string // a chain that does it to ICMP errors about packets whose answers would be picked; empty: there is none
+
 	wide bool // whether everything is picked, whatever the sets hold
 	sets plan // the sets in the kernel, each with its rule
 }
@@ -65,6 +71,7 @@ func Install(cfg Config) (*Table, error) {
 	}
 	t := &Table{config: cfg, conn: c, off: make(map[string]bool), stale: true}
 	if t.has, err = probe(c); err == nil {
+		t.probeNAT()
 		t.chains = newChains(t.has, cfg, TableName)
 		err = t.Set(cfg.Selectors, cfg.Wide)
 	}
@@ -79,8 +86,11 @@ func newChains(has features, cfg Config, table string) []*chain {
 	var all []*chain
 	for _, f := range has.families {
 		all = append(all,
-			&chain{family: f, table: table, name: outChain, action: rule(setMark(0, MarkDivert), ret())},
+			&chain{family: f, table: table, name: outChain, errors: errorsChain, action: rule(setMark(0, MarkDivert), ret())},
 			&chain{family: f, table: table, name: inChain, action: jump(askChain)})
+		if cfg.NAT.has(f) {
+			all = append(all, &chain{family: f, table: table, name: unsureChain, errors: unsureErrorsChain, action: queue(cfg.Unsure, has.nativeQueue)})
+		}
 	}
 	return all
 }
@@ -138,10 +148,7 @@ func (t *Table) goals(sel Selectors, wide bool) []plan {
 		if wide {
 			continue
 		}
-		pairs := sel.In
-		if c.name == outChain {
-			pairs = sel.Out
-		}
+		pairs := map[string][]Pair{outChain: sel.Out, inChain: sel.In, unsureChain: sel.Unsure}[c.name]
 		if p := newPlan(c.family, pairs); !p.everything() {
 			goals[i] = p
 		}

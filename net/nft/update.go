@@ -143,8 +143,8 @@ func (c *chain) deletions(want plan) []step {
 func (c *chain) tidy(keep, empty []shape) step {
 	return step{ruleSize * (1 + 2*len(keep) + len(empty)), func(tx *nftables.Conn) {
 		tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: c.name})
-		if c.name == outChain {
-			tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: errorsChain})
+		if c.errors != "" {
+			tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: c.errors})
 		}
 		c.addRule(tx, c.name, familyIn(c.wideSet().Name))
 		for _, s := range keep {
@@ -160,12 +160,12 @@ func (c *chain) tidy(keep, empty []shape) step {
 	}}
 }
 
-// pick adds the rule that picks what is in the set of a shape, and for outbound packets the one for ICMP errors that quote
+// pick adds the rule that picks what is in the set of a shape, and for outbound packets the ones for ICMP errors that quote
 // what they answer.
 func (c *chain) pick(tx *nftables.Conn, s shape) {
 	c.addRule(tx, c.name, inSet(c.family, s, c.setName(s)))
-	if c.name == outChain {
-		c.addRule(tx, errorsChain, answersInSet(c.family, s, c.setName(s)))
+	if c.errors != "" {
+		c.addRule(tx, c.errors, answersInSet(c.family, s, c.setName(s)))
 	}
 }
 
