@@ -91,8 +91,7 @@ KINDS = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
 def send(kind, address, port, *policies, message=b"hello"):
     with new(KINDS[kind], address, policies) as sock:
         sock.connect((address, int(port)))
-        # The peer answers while it hears: who does not read until all is sent may wait for one that waits for him.
-        threading.Thread(target=sock.sendall, args=(message,), daemon=True).start()
+        sock.sendall(message)
         answer = sock.recv(100000)
         while kind == "tcp" and len(answer) < len(message):
             answer += sock.recv(100000)

@@ -12,9 +12,8 @@ import (
 type features struct {
 	families    []family
 	nativeQueue bool
-	socket      bool     // the expression that finds the socket of a packet
-	fib         bool     // the expression that asks the routing tables
-	nat         Families // in which others translate and we can too
+	socket      bool // the expression that finds the socket of a packet
+	fib         bool // the expression that asks the routing tables
 }
 
 const probeName = "kipsec-probe"

@@ -22,7 +22,6 @@ import (
 type answer struct {
 	queue *nfq.Queue
 	pass  atomic.Bool
-	mark  atomic.Uint32 // bits that what passes gets
 	asked atomic.Int32
 	last  atomic.Pointer[nfq.Info]
 }
@@ -40,7 +39,6 @@ func newAnswer(t *testing.T, s *nstest.Space, queue uint16) *answer {
 			a.asked.Add(1)
 			copied := *info
 			a.last.Store(&copied)
-			info.Mark |= a.mark.Load()
 			return a.pass.Load()
 		})
 	}()
@@ -261,7 +259,7 @@ func TestQueueOfStrays(t *testing.T) {
 func TestQueueLeavesIPsecAlone(t *testing.T) {
 	n := newNet(t)
 	_, table := n.divert(t, nft.Selectors{})
-	if err := table.Set(nft.Selectors{}, true); err != nil {
+	if err := table.Set(everything); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
