@@ -55,6 +55,8 @@ func (e *Engine) Seal(b *mbuf.Buf, s *Sealing) bool {
 
 // Opening is an arriving packet between Ahead and InputAhead. The zero value is one that is not opened ahead.
 type Opening struct {
+	packet    wire.Packet // if parsed
+	parsed    bool
 	layer     esp.Opening
 	udp       bool
 	port      uint16 // of UDP that it came from
@@ -71,16 +73,18 @@ func (e *Engine) Ahead(b *mbuf.Buf, udp bool, x *Batch, o *Opening) {
 		return
 	}
 	if udp {
-		port, ok := takeOutOfUDP(b)
-		if o.port, o.malformed = port, !ok; !ok {
+		port, ok := takeOutOfUDP(b, &o.packet)
+		if o.port, o.malformed, o.parsed = port, !ok, ok; !ok {
 			return
 		}
+	} else {
+		o.parsed = wire.Parse(b.Bytes(), &o.packet) == nil
 	}
-	var p wire.Packet
-	if wire.Parse(b.Bytes(), &p) != nil || p.Proto != wire.ProtoESP || p.Fragment || p.Len < p.Header+wire.ESPHeaderLen {
+	p := &o.packet
+	if !o.parsed || p.Proto != wire.ProtoESP || p.Fragment || p.Len < p.Header+wire.ESPHeaderLen {
 		return
 	}
-	sa, why := e.inboundSA(b.Bytes(), &p, wire.ESP(b.Bytes()[p.Header:]).SPI(), x.inbound)
+	sa, why := e.inboundSA(b.Bytes(), p, wire.ESP(b.Bytes()[p.Header:]).SPI(), x.inbound)
 	if why == stats.BadState && sa.State() == pfkey.Larval {
 		o.larval = sa
 	}
@@ -111,10 +115,21 @@ func (o *Opening) Open(b *mbuf.Buf) {
 // a packet that was held up.
 func (e *Engine) InputAhead(b *mbuf.Buf, x *Batch, o *Opening) Verdict {
 	switch {
-	case o.off:
+	case o.off || e.off():
 		return Verdict{Action: Drop}
 	case o.malformed:
 		return e.dropInUDP(b)
 	}
-	return e.input(b, &history{udp: o.udp, port: o.port, batch: x, opening: &o.layer})
+	if !o.parsed {
+		if v, ok := e.parseInput(b, &o.packet); !ok {
+			return v
+		}
+	}
+	if x == nil {
+		x = new(Batch)
+	}
+	h := &x.around
+	h.begin()
+	h.udp, h.port, h.batch, h.opening = o.udp, o.port, x, &o.layer
+	return e.input(b, &o.packet, h)
 }

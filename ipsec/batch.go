@@ -14,7 +14,7 @@ import (
 //
 // The answers of SPD and SADB are as good as new ones: they count only as long as nothing has changed, so what PF_KEY
 // has confirmed acts on the next packet. Everything else that decides about packets, the variables above all, is asked for
-// each. What may be out of date by itself, the MTU of the way, is good for the batch.
+// each. What may be out of date by itself, the MTU of the way and the own addresses, is good for the batch.
 //
 // The zero value is ready. A nil Batch remembers nothing and asks the clock for each packet.
 type Batch struct {
@@ -26,12 +26,17 @@ type Batch struct {
 		dst netip.Addr
 		mtu int
 	}
+	own struct {
+		addr netip.Addr
+		is   bool
+	}
+	around history // of the arriving packet in hand
 }
 
 // Begin begins a batch, now.
 func (x *Batch) Begin() {
 	x.now = Now()
-	x.way.dst = netip.Addr{}
+	x.way.dst, x.own.addr = netip.Addr{}, netip.Addr{}
 }
 
 // time is the time of the packet.
@@ -67,4 +72,15 @@ func (x *Batch) wayMTU(e *Engine, dst netip.Addr) int {
 		x.way.dst, x.way.mtu = dst, e.WayMTU(dst)
 	}
 	return x.way.mtu
+}
+
+// owns is Config.Own, asked once for a run.
+func (x *Batch) owns(e *Engine, a netip.Addr) bool {
+	if x == nil {
+		return e.Own(a, Now())
+	}
+	if x.own.addr != a {
+		x.own.addr, x.own.is = a, e.Own(a, x.time())
+	}
+	return x.own.is
 }

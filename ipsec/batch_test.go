@@ -338,3 +338,20 @@ func TestBatchAgreesWithSingles(t *testing.T) {
 		})
 	}
 }
+
+// TestSwitchedOffWithinBatch: a packet that was opened ahead is not delivered when IPsec has been switched off since.
+func TestSwitchedOffWithinBatch(t *testing.T) {
+	w := newThrough(t, 0, pfkey.ModeTunnel, 100)
+	b := w.original.Copy()
+	if v := w.left.Output(b); v.Action != Send {
+		t.Fatalf("output %+v", v)
+	}
+	var x Batch
+	var o Opening
+	w.right.Ahead(b, false, &x, &o)
+	o.Open(b)
+	set(t, w.right.Knobs.Enabled.Set("0"))
+	if v := w.right.InputAhead(b, &x, &o); v.Action != Drop {
+		t.Errorf("%+v", v)
+	}
+}

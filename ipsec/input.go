@@ -22,26 +22,36 @@ import (
 // Input takes the protection off a packet that arrived with ESP, AH or IPComp for an address of this host, and
 // checks what comes out against the policies. It may be a packet in a packet, too, which is then ours if a tunnel of IPComp
 // left it uncompressed, and else dropped without a word: the stack has it also. Verdicts: Deliver, Drop.
-func (e *Engine) Input(b *mbuf.Buf) Verdict { return e.input(b, new(history)) }
-
-func (e *Engine) input(b *mbuf.Buf, h *history) Verdict {
+func (e *Engine) Input(b *mbuf.Buf) Verdict {
 	if e.off() {
 		return Verdict{Action: Drop}
 	}
 	var p wire.Packet
-	if err := wire.Parse(b.Bytes(), &p); err != nil {
-		p.Version = version(b.Bytes())
-		return e.drop(stats.InMalformed, &p, 0, nil, 0)
+	if v, ok := e.parseInput(b, &p); !ok {
+		return v
 	}
+	return e.input(b, &p, new(history))
+}
+
+func (e *Engine) parseInput(b *mbuf.Buf, p *wire.Packet) (Verdict, bool) {
+	if err := wire.Parse(b.Bytes(), p); err != nil {
+		p.Version = version(b.Bytes())
+		return e.drop(stats.InMalformed, p, 0, nil, 0), false
+	}
+	return Verdict{}, true
+}
+
+// input is Input for a packet that p describes.
+func (e *Engine) input(b *mbuf.Buf, p *wire.Packet, h *history) Verdict {
 	b.TrimBack(b.Len() - p.Len)
-	if carriesPacket(p.Proto) && !e.expectsTunnel(b.Bytes(), &p) {
+	if carriesPacket(p.Proto) && !e.expectsTunnel(b.Bytes(), p) {
 		return Verdict{Action: Drop}
 	}
 	for isIPsec(p.Proto) || carriesPacket(p.Proto) {
 		if h.n == maxLayers {
-			return e.drop(stats.InNesting, &p, p.Proto, nil, 0)
+			return e.drop(stats.InNesting, p, p.Proto, nil, 0)
 		}
-		done, v := e.unwrap(b, &p, h)
+		done, v := e.unwrap(b, p, h)
 		if v.Why != stats.OK {
 			return v
 		}
@@ -49,15 +59,15 @@ func (e *Engine) input(b *mbuf.Buf, h *history) Verdict {
 			break
 		}
 	}
-	h.translate(b.Bytes(), &p)
+	h.translate(b.Bytes(), p)
 	h.src, h.dst = p.Flow.Src, p.Flow.Dst
-	if e.martian(&p, h) {
-		return e.drop(stats.InMartian, &p, 0, nil, 0)
+	if e.martian(p, h) {
+		return e.drop(stats.InMartian, p, 0, nil, 0)
 	}
-	if why := e.accept(&p, b.Bytes(), h); why != stats.OK {
-		return e.drop(why, &p, 0, nil, 0)
+	if why := e.accept(p, b.Bytes(), h); why != stats.OK {
+		return e.drop(why, p, 0, nil, 0)
 	}
-	e.clampReply(b.Bytes(), &p)
+	e.clampReply(b.Bytes(), p)
 	return Verdict{Action: Deliver}
 }
 
@@ -104,8 +114,7 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	if h.udp && h.n == 0 {
 		e.followPeer(sa, p.Flow.Src, h.port)
 	}
-	finish(b.Bytes(), p)
-	p.Proto = next
+	p.Proto, p.Len = next, b.Len()
 
 	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
 	// A translator of addresses may have changed the source of what came in UDP.
@@ -120,7 +129,7 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 		why = stats.ESPDummy
 	} else if tunnel {
 		why = e.decapsulate(b, p)
-	} else if err := wire.Parse(b.Bytes(), p); err != nil {
+	} else if finish(b.Bytes(), p); wire.Parse(b.Bytes(), p) != nil {
 		why = stats.InMalformed
 	}
 	if why != stats.OK {
@@ -193,16 +202,13 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 // refuses such packets where they come from others (RFC 1812 §5.3.7), but takes them from enc0, for between own addresses
 // there is IPsec too.
 func (e *Engine) martian(p *wire.Packet, h *history) bool {
-	if !h.tunnelled() {
-		return false
-	}
-	now := h.batch.time()
-	return e.ofThisHost(p.Flow.Src, p.Flow.Dst, now) && !e.ofThisHost(h.layers[0].src, h.layers[0].src, now)
+	x := h.batch
+	return h.tunnelled() && e.ofThisHost(p.Flow.Src, p.Flow.Dst, x) && !e.ofThisHost(h.layers[0].src, h.layers[0].src, x)
 }
 
 // ofThisHost says whether only this host itself may send a packet of these addresses to itself.
-func (e *Engine) ofThisHost(src, dst netip.Addr, now int64) bool {
-	return src.IsLoopback() || dst.IsLoopback() || e.Own != nil && e.Own(src, now)
+func (e *Engine) ofThisHost(src, dst netip.Addr, x *Batch) bool {
+	return src.IsLoopback() || dst.IsLoopback() || e.Own != nil && x.owns(e, src)
 }
 
 // Martian is asked about a packet that another host sent in clear and that the stack is going to get from enc0. The packet
@@ -213,7 +219,7 @@ func (e *Engine) Martian(b []byte) Verdict {
 		p.Version = version(b)
 		return e.drop(stats.InMalformed, &p, 0, nil, 0)
 	}
-	if e.ofThisHost(p.Flow.Src, p.Flow.Dst, Now()) {
+	if e.ofThisHost(p.Flow.Src, p.Flow.Dst, nil) {
 		return e.drop(stats.InMartian, &p, 0, nil, 0)
 	}
 	return Verdict{Action: Pass}

@@ -64,22 +64,22 @@ func (e *Engine) InputUDP(b *mbuf.Buf) Verdict {
 	if e.off() {
 		return Verdict{Action: Drop}
 	}
-	port, ok := takeOutOfUDP(b)
+	var p wire.Packet
+	port, ok := takeOutOfUDP(b, &p)
 	if !ok {
 		return e.dropInUDP(b)
 	}
-	return e.input(b, &history{udp: true, port: port})
+	return e.input(b, &p, &history{udp: true, port: port})
 }
 
 func (e *Engine) dropInUDP(b *mbuf.Buf) Verdict {
 	return e.drop(stats.InMalformed, &wire.Packet{Version: version(b.Bytes())}, wire.ProtoESP, nil, 0)
 }
 
-// takeOutOfUDP removes the UDP header, and returns the port that it came from; lengths and checksum of the IP header agree with
-// the packet then.
-func takeOutOfUDP(b *mbuf.Buf) (port uint16, ok bool) {
-	var p wire.Packet
-	if wire.Parse(b.Bytes(), &p) != nil || p.Fragment || p.Len < p.Header+wire.UDPHeaderLen {
+// takeOutOfUDP removes the UDP header, and returns the port that it came from. p describes the packet then, and the lengths of the IP
+// header agree with it; its checksum is still to be made.
+func takeOutOfUDP(b *mbuf.Buf, p *wire.Packet) (port uint16, ok bool) {
+	if wire.Parse(b.Bytes(), p) != nil || p.Fragment || p.Len < p.Header+wire.UDPHeaderLen {
 		return 0, false
 	}
 	udp := wire.UDP(b.Bytes()[p.Header:])
@@ -92,7 +92,9 @@ func takeOutOfUDP(b *mbuf.Buf) (port uint16, ok bool) {
 	packet[p.ProtoOff] = wire.ProtoESP
 	copy(packet[wire.UDPHeaderLen:], packet[:p.Header])
 	b.TrimFront(wire.UDPHeaderLen)
-	finish(b.Bytes(), &wire.Packet{Version: p.Version, NextOff: p.ProtoOff})
+	setLength(b.Bytes(), p)
+	p.Proto, p.Next = wire.ProtoESP, b.Bytes()[p.NextOff]
+	p.Flow = wire.Flow{Src: p.Flow.Src, Dst: p.Flow.Dst, Proto: wire.ProtoESP}
 	return port, true
 }
 

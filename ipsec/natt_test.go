@@ -373,3 +373,44 @@ func BenchmarkInUDP(b *testing.B) {
 		}
 	}
 }
+
+// TestOutOfUDP: what is said of a packet that was taken out of UDP is what a look at it says.
+func TestOutOfUDP(t *testing.T) {
+	options := func(t *testing.T, b *mbuf.Buf) *mbuf.Buf { // in front of the UDP header
+		packet := bytes.Clone(b.Bytes())
+		var p wire.Packet
+		if err := wire.Parse(packet, &p); err != nil {
+			t.Fatal(err)
+		}
+		grown := mbuf.Get(len(packet) + 8)
+		out := grown.Append(len(packet) + 8)
+		copy(out, packet[:p.Header])
+		clear(out[p.Header : p.Header+8])
+		copy(out[p.Header+8:], packet[p.Header:])
+		if p.Version == 6 {
+			wire.IPv6(out).SetPayloadLength(uint16(len(out) - wire.IPv6HeaderLen))
+			out[p.NextOff], out[p.Header] = wire.ProtoDestOpts, wire.ProtoUDP
+			return grown
+		}
+		out[0] += 2
+		wire.IPv4(out).SetTotalLength(uint16(len(out)))
+		return grown
+	}
+	for _, f := range pairs {
+		for name, b := range map[string]*mbuf.Buf{
+			"plain": udp(f.left, f.right, 60), "options": options(t, udp(f.left, f.right, 60)), "nothing inside": udp(f.left, f.right, 0),
+		} {
+			t.Run(f.name+" "+name, func(t *testing.T) {
+				clear(b.Append(5)) // padding of the link
+				var said, seen wire.Packet
+				port, ok := takeOutOfUDP(b, &said)
+				if err := wire.Parse(b.Bytes(), &seen); !ok || err != nil || port != 1024 || b.Len() != seen.Len {
+					t.Fatalf("port %d, %t, %v, %d bytes of %d", port, ok, err, seen.Len, b.Len())
+				}
+				if said != seen {
+					t.Errorf("said %+v\nseen %+v", said, seen)
+				}
+			})
+		}
+	}
+}

@@ -322,17 +322,23 @@ func (e *Engine) identify(b []byte, p *wire.Packet, proto uint8) {
 	}
 }
 
-// finish makes the outermost header agree with the packet's length.
+// finish makes the outermost header agree with the packet.
 func finish(b []byte, p *wire.Packet) {
-	p.Len = len(b)
 	p.Proto = b[p.NextOff]
+	setLength(b, p)
+	if p.Version == 4 {
+		wire.IPv4(b).UpdateChecksum()
+	}
+}
+
+// setLength makes the outermost header, but for its checksum, agree with the packet's length.
+func setLength(b []byte, p *wire.Packet) {
+	p.Len = len(b)
 	if p.Version == 6 {
 		wire.IPv6(b).SetPayloadLength(uint16(len(b) - wire.IPv6HeaderLen))
-		return
+	} else {
+		wire.IPv4(b).SetTotalLength(uint16(len(b)))
 	}
-	ip := wire.IPv4(b)
-	ip.SetTotalLength(uint16(len(b)))
-	ip.UpdateChecksum()
 }
 
 // OutputBesideLater is OutputLater for a packet that Linux cannot be made to route through the engine, because its destination

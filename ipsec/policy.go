@@ -95,6 +95,9 @@ type history struct {
 	src, dst netip.Addr // of the packet inside
 }
 
+// begin forgets the packet before. Layers are written before they are read.
+func (h *history) begin() { h.n, h.device = 0, 0 }
+
 // opened is the SA of the layer that comes next, if that was opened ahead.
 func (h *history) opened() *sadb.SA {
 	if h.n > 0 || h.opening == nil {

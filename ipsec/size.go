@@ -10,6 +10,15 @@ import (
 // for the way is fragmented after encapsulation by whoever sends it, split before it where the outer header must have
 // DF, or refused: then its sender is told what fits. On success Verdict.MTU is that of the way, if it was looked up.
 func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step, x *Batch) (Verdict, bool) {
+	syn := opensTCP(b.Bytes(), p)
+	if !syn && b.Len() <= smallest(p.Version) {
+		return Verdict{}, true
+	}
+	mtu := x.wayMTU(e, steps[len(steps)-1].outerDst(p))
+	fits := e.fit(p, steps, mtu)
+	if !syn && b.Len() <= fits {
+		return Verdict{MTU: mtu}, true
+	}
 	if largest := e.fit(p, steps, mbuf.MaxSize); b.Len() > largest {
 		if steps[0].tunnel && largest >= minSplit && !(p.Version == 4 && p.DF) {
 			return Verdict{Action: Split, MTU: largest}, false
@@ -18,17 +27,11 @@ func (e *Engine) sizes(b *mbuf.Buf, p *wire.Packet, steps []step, x *Batch) (Ver
 		v.Action, v.MTU = Refuse, largest
 		return v, false
 	}
-	syn := opensTCP(b.Bytes(), p)
-	if !syn && b.Len() <= smallest(p.Version) {
-		return Verdict{}, true
-	}
-	mtu := x.wayMTU(e, steps[len(steps)-1].outerDst(p))
-	largest := e.fit(p, steps, mtu)
 	if syn {
-		wire.ClampMSS(b.Bytes(), p, segment(largest, p.Version))
+		wire.ClampMSS(b.Bytes(), p, segment(fits, p.Version))
 	}
-	if b.Len() > max(largest, smallest(p.Version)) {
-		if v := e.tooLarge(p, steps, mtu, largest); v.Action != Send {
+	if b.Len() > max(fits, smallest(p.Version)) {
+		if v := e.tooLarge(p, steps, mtu, fits); v.Action != Send {
 			if v.Action == Refuse && e.Drops.Watched() {
 				d := detail(p, steps[0].sa.Proto, steps[0].sa, 0)
 				d.Want = v.MTU

@@ -21,7 +21,7 @@ type Enc struct {
 	MinBits, MaxBits int
 	Bits             []int // when set, no other lengths
 
-	Block   int // block of the cipher, 1 for stream ciphers; what is encrypted is a multiple of it
+	Block   int // block of the cipher, a power of 2, 1 for stream ciphers; what is encrypted is a multiple of it
 	IVLen   int // of the IV in the packet
 	SaltLen int // last bytes of the key that are a salt (RFC 3686, 4106, 4543, 7634)
 	ICVLen  int // of a combined mode; 0 when integrity is another algorithm's affair

@@ -79,7 +79,7 @@ func (s *Suite) Numbered() bool { return s.form.head-s.form.ivLen == espHeader }
 func (s *Suite) ICVLen() int { return s.icvLen }
 
 // Align is what the length in bytes of payload, padding and the two bytes of the trailer is a multiple of: the
-// cipher's block, at least 4 (RFC 4303 §2.4).
+// cipher's block, at least 4 (RFC 4303 §2.4). It is a power of 2.
 func (s *Suite) Align() int { return max(4, s.enc.Block) }
 
 // CounterMode says that sequence numbers must not wrap, because IVs would repeat or come close to it.
@@ -151,7 +151,7 @@ func (s *Suite) Open(esp []byte, seqHigh uint32) bool {
 // fits says whether esp has all its parts and its body consists of whole blocks.
 func (s *Suite) fits(esp []byte) bool {
 	n := len(esp) - s.form.head - s.icvLen
-	return n >= 0 && n%s.enc.Block == 0
+	return n >= 0 && n&(s.enc.Block-1) == 0
 }
 
 // Zero forgets the keys. Packets that are being computed get done, later ones are refused. Copies that Go's crypto

@@ -68,7 +68,7 @@ func TestTables(t *testing.T) {
 				t.Errorf("%s: refuses %d bits, which it lists", e.Name, bits)
 			}
 		}
-		if e.Block < 1 || e.MinBits > e.MaxBits || e.Combined() != (e.ICVLen > 0) || e.SaltLen > 4 || e.IVLen > 16 {
+		if e.Block < 1 || e.Block&(e.Block-1) != 0 || e.MinBits > e.MaxBits || e.Combined() != (e.ICVLen > 0) || e.SaltLen > 4 || e.IVLen > 16 {
 			t.Errorf("%s: odd row %+v", e.Name, *e)
 		}
 	}

@@ -29,14 +29,11 @@ func MaxPayload(sa *sadb.SA, room int) int {
 	if body < 0 {
 		return -1
 	}
-	body -= body % sa.Suite.Align()
+	body &^= sa.Suite.Align() - 1
 	return max(body-trailer, -1)
 }
 
-// padding is the least number of bytes that makes payload and trailer a multiple of align (RFC 4303 §2.4).
+// padding is the least number of bytes that makes payload and trailer a multiple of align, a power of 2 (RFC 4303 §2.4).
 func padding(payload, align int) int {
-	if over := (payload + trailer) % align; over > 0 {
-		return align - over
-	}
-	return 0
+	return -(payload + trailer) & (align - 1)
 }

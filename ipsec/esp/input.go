@@ -40,7 +40,7 @@ func Begin(b *mbuf.Buf, off int, sa *sadb.SA) (Opening, stats.Reason) {
 		return Opening{}, stats.ESPAlignment
 	case body < trailer:
 		return Opening{}, stats.ESPTooShort
-	case body%suite.Align() != 0:
+	case body&(suite.Align()-1) != 0:
 		return Opening{}, stats.ESPDecryptFail
 	}
 	h := wire.ESP(p[off:])

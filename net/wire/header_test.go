@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 )
@@ -152,6 +153,33 @@ func TestSetters(t *testing.T) {
 		}
 		if !c.get(b) {
 			t.Errorf("%s: read back differently: %x", c.name, b)
+		}
+	}
+}
+
+// TestHeaderChecksum: the sum of a header's fields is that of its bytes.
+func TestHeaderChecksum(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range 20000 {
+		h := make(IPv4, 60)
+		for i := range h {
+			h[i] = byte(r.Uint32())
+			if r.IntN(3) == 0 {
+				h[i] = byte(r.IntN(2) * 255)
+			}
+		}
+		h[0] = 4<<4 | byte(5+i%2*r.IntN(11))
+		n := h.HeaderLen()
+		if got, want := h.ChecksumOK(), Checksum(h[:n], 0) == 0xffff; got != want {
+			t.Fatalf("%x: right %t, want %t", h[:n], got, want)
+		}
+		h.UpdateChecksum()
+		if !h.ChecksumOK() || Checksum(h[:n], 0) != 0xffff {
+			t.Fatalf("%x: not right after the update", h[:n])
+		}
+		h[r.IntN(n)]++
+		if h.HeaderLen() == n && h.ChecksumOK() {
+			t.Fatalf("%x: right after a change", h[:n])
 		}
 	}
 }

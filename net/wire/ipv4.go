@@ -35,6 +35,7 @@ const (
 	ip4Src      = 12
 	ip4Dst      = 16
 
+	ip4NoOptions  = 4<<4 | IPv4HeaderLen/4
 	ip4DF         = 0x4000
 	ip4MF         = 0x2000
 	ip4OffsetMask = 0x1fff
@@ -113,11 +114,24 @@ func (h IPv4) SetChecksum(sum uint16) { binary.BigEndian.PutUint16(h[ip4Checksum
 // UpdateChecksum computes the header checksum over header and options and writes it.
 func (h IPv4) UpdateChecksum() {
 	h.SetChecksum(0)
-	h.SetChecksum(^Checksum(h[:h.HeaderLen()], 0))
+	h.SetChecksum(^h.sum())
 }
 
 // ChecksumOK says whether the header checksum is right.
-func (h IPv4) ChecksumOK() bool { return Checksum(h[:h.HeaderLen()], 0) == 0xffff }
+func (h IPv4) ChecksumOK() bool { return h.sum() == 0xffff }
+
+// sum is Checksum over header and options. Of a header without any, it reads fields as they are written: a processor that has to
+// put a word together from bytes written a moment ago waits until they are in memory.
+func (h IPv4) sum() uint16 {
+	if h[0] != ip4NoOptions {
+		return Checksum(h[:h.HeaderLen()], 0)
+	}
+	h = h[:IPv4HeaderLen]
+	sum := uint64(h[0])<<8 + uint64(h[ip4TOS]) + uint64(h[ip4TTL])<<8 + uint64(h[ip4Protocol]) +
+		uint64(h.TotalLength()) + uint64(h.ID()) + uint64(binary.BigEndian.Uint16(h[ip4FragOff:])) + uint64(h.Checksum()) +
+		uint64(binary.BigEndian.Uint32(h[ip4Src:])) + uint64(binary.BigEndian.Uint32(h[ip4Dst:]))
+	return fold(sum)
+}
 
 // Src is the source address.
 func (h IPv4) Src() netip.Addr { return netip.AddrFrom4([4]byte(h[ip4Src:])) }
@@ -150,16 +164,16 @@ type IPv4Fields struct {
 // EncodeIPv4 writes a header without options into the first 20 bytes of b, checksum included.
 func EncodeIPv4(b []byte, f IPv4Fields) {
 	h := IPv4(b[:IPv4HeaderLen])
-	h[0] = 4<<4 | IPv4HeaderLen/4
-	h.SetTOS(f.TOS)
-	h.SetTotalLength(f.TotalLength)
-	h.SetID(f.ID)
-	binary.BigEndian.PutUint16(h[ip4FragOff:], 0)
-	h.SetDF(f.DF)
-	h.SetFragment(f.FragOffset, f.MoreFragments)
-	h.SetTTL(f.TTL)
-	h.SetProtocol(f.Protocol)
+	frag := uint16(f.FragOffset/8) & ip4OffsetMask
+	if f.DF {
+		frag |= ip4DF
+	}
+	if f.MoreFragments {
+		frag |= ip4MF
+	}
+	binary.BigEndian.PutUint64(h, uint64(ip4NoOptions)<<56|uint64(f.TOS)<<48|uint64(f.TotalLength)<<32|uint64(f.ID)<<16|uint64(frag))
+	binary.BigEndian.PutUint32(h[ip4TTL:], uint32(f.TTL)<<24|uint32(f.Protocol)<<16)
 	h.SetSrc(f.Src)
 	h.SetDst(f.Dst)
-	h.UpdateChecksum()
+	h.SetChecksum(^h.sum())
 }
