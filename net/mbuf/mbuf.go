@@ -5,10 +5,7 @@
 // The package knows no packet format. Everything that moves packets calls it.
 package mbuf
 
-import (
-	"sync"
-	"sync/atomic"
-)
+import "sync"
 
 const (
 	// Headroom is the space in bytes that a reader leaves in front of a packet: enough for a bundle
@@ -34,26 +31,50 @@ type Buf struct {
 // Get returns an empty buffer whose packet may grow to size bytes behind Headroom bytes of free space.
 // It panics when size exceeds MaxSize: no IP packet is larger, so that is a bug of the caller.
 func Get(size int) *Buf {
-	var b *Buf
+	var one [1]*Buf
+	GetAll(one[:], size)
+	return one[0]
+}
+
+// GetAll fills bufs with buffers as Get returns them, all of one size, for little more than the price of one.
+func GetAll(bufs []*Buf, size int) {
 	switch {
 	case size <= SmallSize:
-		b = small.get()
+		small.get(bufs)
 	case size <= MaxSize:
-		b = large.get()
+		large.get(bufs)
 	default:
 		panic("mbuf: packet larger than any IP packet")
 	}
-	b.Reset(Headroom)
-	return b
+	for _, b := range bufs {
+		b.Reset(Headroom)
+	}
 }
 
 // Free gives the buffer back. The caller must not touch it afterwards.
 func (b *Buf) Free() {
-	if len(b.store) == smallStore {
-		small.put(b)
-	} else {
-		large.put(b)
+	one := [1]*Buf{b}
+	FreeAll(one[:])
+}
+
+// FreeAll gives buffers back as Free does, for little more than the price of one.
+func FreeAll(bufs []*Buf) {
+	for len(bufs) > 0 {
+		p := bufs[0].pool()
+		n := 1
+		for n < len(bufs) && bufs[n].pool() == p {
+			n++
+		}
+		p.put(bufs[:n])
+		bufs = bufs[n:]
 	}
+}
+
+func (b *Buf) pool() *pool {
+	if len(b.store) == smallStore {
+		return small
+	}
+	return large
 }
 
 // Bytes is the packet. The slice is capped: appending to it never runs into the tail-room.
@@ -118,9 +139,9 @@ func (b *Buf) Swap(c *Buf) { *b, *c = *c, *b }
 type pool struct {
 	size int
 	max  int
-	out  atomic.Int64 // buffers handed out and not yet back
 
 	mu   sync.Mutex
+	out  int    // buffers handed out and not yet back; guarded by mu
 	free []*Buf // guarded by mu, as is max
 }
 
@@ -142,27 +163,35 @@ var (
 	large = &pool{size: largeStore, max: 256}
 )
 
-func (p *pool) get() *Buf {
-	p.out.Add(1)
+func (p *pool) get(bufs []*Buf) {
 	p.mu.Lock()
-	if n := len(p.free); n > 0 {
-		b := p.free[n-1]
-		p.free = p.free[:n-1]
-		p.mu.Unlock()
-		return b
-	}
+	p.out += len(bufs)
+	left := max(len(p.free)-len(bufs), 0)
+	n := copy(bufs, p.free[left:])
+	p.free = p.free[:left]
 	p.mu.Unlock()
-	return &Buf{store: make([]byte, p.size)}
+	for i := n; i < len(bufs); i++ {
+		bufs[i] = &Buf{store: make([]byte, p.size)}
+	}
 }
 
-func (p *pool) put(b *Buf) {
-	p.out.Add(-1)
+func (p *pool) put(bufs []*Buf) {
 	p.mu.Lock()
-	if len(p.free) < p.max {
-		p.free = append(p.free, b)
+	p.out -= len(bufs)
+	if room := max(p.max-len(p.free), 0); room < len(bufs) {
+		bufs = bufs[:room]
 	}
+	p.free = append(p.free, bufs...)
 	p.mu.Unlock()
 }
 
 // InUse is how many buffers are out, for tests that look for leaks.
-func InUse() int { return int(small.out.Load() + large.out.Load()) }
+func InUse() int {
+	n := 0
+	for _, p := range []*pool{small, large} {
+		p.mu.Lock()
+		n += p.out
+		p.mu.Unlock()
+	}
+	return n
+}

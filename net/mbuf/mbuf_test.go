@@ -106,9 +106,9 @@ func TestSwap(t *testing.T) {
 	if b.Append(60000) == nil || c.Append(60000) != nil {
 		t.Error("the room did not move with the packets")
 	}
-	smallOut, largeOut := small.out.Load(), large.out.Load()
+	smallOut, largeOut := small.out, large.out
 	b.Free()
-	if large.out.Load() != largeOut-1 || small.out.Load() != smallOut {
+	if large.out != largeOut-1 || small.out != smallOut {
 		t.Error("the large buffer did not go back to its pool")
 	}
 	c.Free()
@@ -138,5 +138,42 @@ func TestKeep(t *testing.T) {
 	}
 	if n := len(small.free); n != 10 {
 		t.Errorf("%d free buffers kept, want 10", n)
+	}
+}
+
+// TestManyAtOnce: GetAll returns buffers that are each other's of nobody, FreeAll takes those of both sizes in any order, and no more
+// are kept than Keep says.
+func TestManyAtOnce(t *testing.T) {
+	defer func(s, l int) { small.max, large.max = s, l }(small.max, large.max)
+	before := InUse()
+	Keep(40 * smallStore) // 20 small ones and a large one
+	var bufs []*Buf
+	seen := make(map[*Buf]bool)
+	for round, size := range []int{100, SmallSize, SmallSize + 1, 100, MaxSize, 0} {
+		some := make([]*Buf, 10+round)
+		GetAll(some, size)
+		for _, b := range some {
+			if seen[b] || b.Len() != 0 || b.Headroom() != Headroom || b.Append(size) == nil {
+				t.Fatalf("size %d: handed out twice %t, length %d, head-room %d", size, seen[b], b.Len(), b.Headroom())
+			}
+			seen[b] = true
+		}
+		bufs = append(bufs, some...)
+	}
+	if n := InUse() - before; n != len(bufs) {
+		t.Errorf("%d in use, want %d", n, len(bufs))
+	}
+	for i := range bufs { // small and large ones mixed
+		j := i * 7 % len(bufs)
+		bufs[i], bufs[j] = bufs[j], bufs[i]
+	}
+	FreeAll(bufs[:3])
+	FreeAll(bufs[3:])
+	FreeAll(nil)
+	if n := InUse() - before; n != 0 {
+		t.Errorf("%d still in use", n)
+	}
+	if len(small.free) != 20 || len(large.free) != 1 {
+		t.Errorf("%d small and %d large ones are kept", len(small.free), len(large.free))
 	}
 }

@@ -50,8 +50,4 @@ func bigEndian(v uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-func freeAll(bufs []*mbuf.Buf) {
-	for _, b := range bufs {
-		b.Free()
-	}
-}
+func freeAll(bufs []*mbuf.Buf) { mbuf.FreeAll(bufs) }

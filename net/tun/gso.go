@@ -17,6 +17,7 @@ const (
 	tcpCWR uint8 = 0x80 // congestion window reduced (RFC 3168 §6.1)
 	tcpECE uint8 = 0x40
 
+	maxTCPHeader   = 60
 	tcpChecksumOff = 16 // in the TCP header
 	udpChecksumOff = 6  // in the UDP header
 )
@@ -31,7 +32,7 @@ type superPacket struct {
 	header    int    // bytes that each segment gets a copy of
 	size      int    // payload of each segment but the last
 	count     int    // segments
-	pseudo    uint32 // sum over the pseudo-header but its length
+	sum       uint32 // over what all segments have in common of the pseudo-header and of the TCP or UDP header
 }
 
 // parse makes s the packet that h describes. It writes to a packet that lacks only its checksum.
@@ -93,8 +94,25 @@ func (s *superPacket) parseGSO(h virtioHeader) error {
 	}
 	s.size = int(h.gsoSize)
 	s.count = (len(s.packet) - s.header + s.size - 1) / s.size
-	s.pseudo = wire.PseudoHeader(p.Flow.Src, p.Flow.Dst, s.proto, 0)
+	s.sumCommon(&p.Flow)
 	return nil
+}
+
+// sumCommon sums what is the same in all segments, so that each has only to add what is its own.
+func (s *superPacket) sumCommon(f *wire.Flow) {
+	var space [maxTCPHeader]byte
+	upper := space[:copy(space[:], s.packet[s.transport:s.header])]
+	if s.proto == wire.ProtoTCP {
+		h := wire.TCP(upper)
+		h.SetSeq(0)
+		h.SetFlags(0)
+		h.SetChecksum(0)
+	} else {
+		h := wire.UDP(upper)
+		h.SetLength(0)
+		h.SetChecksum(0)
+	}
+	s.sum = uint32(wire.Checksum(upper, wire.PseudoHeader(f.Src, f.Dst, s.proto, 0)))
 }
 
 // segmentLen is the length in bytes of segment i with all its headers.
@@ -112,7 +130,6 @@ func (s *superPacket) segment(i int, b []byte) {
 		return
 	}
 	copy(b[:s.header], s.packet)
-	copy(b[s.header:], s.packet[s.header+i*s.size:])
 	if s.version == 4 {
 		h := wire.IPv4(b)
 		h.SetTotalLength(uint16(len(b)))
@@ -121,25 +138,30 @@ func (s *superPacket) segment(i int, b []byte) {
 	} else {
 		wire.IPv6(b).SetPayloadLength(uint16(len(b) - wire.IPv6HeaderLen))
 	}
-	upper, field := b[s.transport:], udpChecksumOff
+	upper, data := b[s.transport:], b[s.header:]
+	own := uint32(len(upper)) // of the pseudo-header
 	if s.proto == wire.ProtoTCP {
-		field = tcpChecksumOff
-		s.segmentTCP(i, wire.TCP(upper))
+		own += s.segmentTCP(i, wire.TCP(upper))
 	} else {
 		wire.UDP(upper).SetLength(uint16(len(upper)))
+		own += uint32(len(upper))
 	}
-	binary.BigEndian.PutUint16(upper[field:], 0)
-	sum := ^wire.Checksum(upper, s.pseudo+uint32(len(upper)))
-	if sum == 0 && s.proto == wire.ProtoUDP {
+	sum := ^wire.CopyChecksum(data, s.packet[s.header+i*s.size:][:len(data)], s.sum+own)
+	if s.proto == wire.ProtoTCP {
+		wire.TCP(upper).SetChecksum(sum)
+		return
+	}
+	if sum == 0 {
 		sum = 0xffff // RFC 768: zero says that there is no checksum
 	}
-	binary.BigEndian.PutUint16(upper[field:], sum)
+	wire.UDP(upper).SetChecksum(sum)
 }
 
 // segmentTCP sets what differs between the segments: CWR says something once, so the first has it; FIN and PSH are about
-// the end of the data.
-func (s *superPacket) segmentTCP(i int, h wire.TCP) {
-	h.SetSeq(h.Seq() + uint32(i*s.size))
+// the end of the data. It returns the sum of what it sets.
+func (s *superPacket) segmentTCP(i int, h wire.TCP) uint32 {
+	seq := h.Seq() + uint32(i*s.size)
+	h.SetSeq(seq)
 	flags := h.Flags()
 	if i > 0 {
 		flags &^= tcpCWR
@@ -148,4 +170,5 @@ func (s *superPacket) segmentTCP(i int, h wire.TCP) {
 		flags &^= wire.TCPFin | wire.TCPPsh
 	}
 	h.SetFlags(flags)
+	return seq>>16 + seq&0xffff + uint32(flags)
 }

@@ -73,13 +73,17 @@ func (r *reader) accept(b []byte) {
 
 // cut hands over segments of the packet until it or the room ends.
 func (r *reader) cut() {
-	for ; r.done < r.super.count && r.n < len(r.bufs); r.done++ {
-		length := r.super.segmentLen(r.done)
-		b := mbuf.Get(length)
-		r.super.segment(r.done, b.Append(length))
-		r.bufs[r.n] = b
-		r.n++
+	bufs := r.bufs[r.n:]
+	bufs = bufs[:min(r.super.count-r.done, len(bufs))]
+	if len(bufs) == 0 {
+		return
 	}
+	mbuf.GetAll(bufs, r.super.segmentLen(r.done)) // none that follows is longer
+	for _, b := range bufs {
+		r.super.segment(r.done, b.Append(r.super.segmentLen(r.done)))
+		r.done++
+	}
+	r.n += len(bufs)
 }
 
 // writer gives packets to the device. Its fields belong to the one goroutine that writes.

@@ -127,9 +127,7 @@ func (d *Device) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
 	} else {
 		w.flush(d.fd)
 	}
-	for _, b := range bufs {
-		b.Free()
-	}
+	mbuf.FreeAll(bufs)
 	if w.failed == 0 {
 		return 0, nil
 	}

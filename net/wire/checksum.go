@@ -40,6 +40,18 @@ func Checksum(b []byte, initial uint32) uint16 {
 	return fold(uint64(bits.ReverseBytes16(fold(sum))) + uint64(initial))
 }
 
+// CopyChecksum copies src to dst, which is as long and does not overlap it, and returns Checksum(src, initial).
+func CopyChecksum(dst, src []byte, initial uint32) uint16 {
+	n := len(src) &^ 63
+	if !haveVectors || n < vectorsPay {
+		copy(dst, src)
+		return Checksum(src, initial)
+	}
+	sum := copyVectors(&dst[:n][0], src[:n])
+	copy(dst[n:], src[n:])
+	return Checksum(src[n:], uint32(fold(uint64(bits.ReverseBytes16(fold(sum)))+uint64(initial))))
+}
+
 // lastBytes is up to seven bytes as a little-endian number.
 func lastBytes(b []byte) (v uint64) {
 	shift := 0

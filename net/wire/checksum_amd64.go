@@ -13,3 +13,8 @@ const vectorsPay = 128
 //
 //go:noescape
 func sumVectors(b []byte) uint64
+
+// copyVectors is sumVectors that copies b to dst meanwhile.
+//
+//go:noescape
+func copyVectors(dst *byte, b []byte) uint64

@@ -20,6 +20,12 @@ func TestChecksumWithoutVectors(t *testing.T) {
 			haveVectors = true
 			with := Checksum(b, 0xfffe)
 			haveVectors = false
+			haveVectors = true
+			into := bytes.Repeat([]byte{0xaa}, n+2)
+			if copied := CopyChecksum(into[1:n+1], b, 0xfffe); copied != with || !bytes.Equal(into[1:n+1], b) || into[0] != 0xaa || into[n+1] != 0xaa {
+				t.Errorf("%d bytes: %#04x while copied, %#04x without", n, copied, with)
+			}
+			haveVectors = false
 			if without := Checksum(b, 0xfffe); with != without || with != slowSum(b, 0xfffe) {
 				t.Errorf("%d bytes: %#04x with vectors, %#04x without, want %#04x", n, with, without, slowSum(b, 0xfffe))
 			}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -65,6 +66,10 @@ func TestChecksumEveryLengthAndAlignment(t *testing.T) {
 			b := store[off:end]
 			if got, want := Checksum(b, initial), slowSum(b, initial); got != want {
 				t.Fatalf("bytes %d to %d, initial %#x: %#04x, want %#04x", off, end, initial, got, want)
+			}
+			into := make([]byte, len(b))
+			if got, want := CopyChecksum(into, b, initial), slowSum(b, initial); got != want || !bytes.Equal(into, b) {
+				t.Fatalf("bytes %d to %d, initial %#x, copied: %#04x, want %#04x", off, end, initial, got, want)
 			}
 		}
 	}
