@@ -390,6 +390,37 @@ func (e *Engine) decideLocalScope(p *wire.Packet, b []byte) (*spd.Policy, Action
 	return policy, action, why
 }
 
+// LeavesClear says whether Output would let a packet go as it is, for a packet that has another way out and only then takes it.
+// It may be cut off after its headers. Where the answer is no, nothing has happened: it is for Output to say what does.
+func (e *Engine) LeavesClear(b []byte) bool {
+	if e.off() {
+		return true
+	}
+	var p wire.Packet
+	if wire.ParseHeaders(b, &p) != nil {
+		return false
+	}
+	policy, action, _ := e.decide(&p, b, nil)
+	if action == Send && !e.leavesForWantOfKeys(&p, policy) || action != Send && action != Pass {
+		return false
+	}
+	if policy != nil {
+		policy.Touch(Now())
+	}
+	return true
+}
+
+// leavesForWantOfKeys says whether a policy of type ipsec lets a packet go in clear because there is no SA; then it asks for keys.
+func (e *Engine) leavesForWantOfKeys(p *wire.Packet, policy *spd.Policy) bool {
+	var steps [maxSteps]step
+	nothing := func(*spd.Request, netip.Addr, netip.Addr, *sadb.SA) {}
+	if n, why, _ := e.resolve(p, policy, &steps, nil, nothing); n > 0 || why != stats.OK {
+		return false
+	}
+	n, _ := e.plan(p, policy, &steps, nil)
+	return n == 0
+}
+
 // Translated drops an outbound packet whose addresses source NAT changed after it was picked to be brought to the engine: the
 // policy that it was picked for would not be found any more.
 func (e *Engine) Translated(b []byte) Verdict {

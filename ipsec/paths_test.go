@@ -248,7 +248,10 @@ func (h *host) leaves(b *mbuf.Buf, local bool) string {
 	if local {
 		v = h.CheckOutput(b.Bytes())
 	} else {
-		v = h.Output(b)
+		clear := h.LeavesClear(b.Bytes())
+		if v = h.Output(b); clear != (v.Action == Pass) {
+			h.t.Errorf("leaves in clear: %t, though Output says %+v", clear, v)
+		}
 	}
 	return map[Action]string{Pass: "C", Send: "P", Reassemble: "J", Drop: "–"}[v.Action]
 }

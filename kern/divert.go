@@ -3,7 +3,6 @@ package kern
 import (
 	"log/syslog"
 	"net/netip"
-	"slices"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
@@ -27,9 +26,13 @@ func (k *Kernel) removeRoutes() error {
 
 // divert installs the rules, and keeps them equal to what the policies and def_policy ask for.
 func (k *Kernel) divert() error {
-	named := &selection{k: k}
+	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
+	others, err := nft.Foreign()
+	if err != nil {
+		report(err) // followNAT looks again
+	}
 	table, err := nft.Install(nft.Config{
-		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Selectors: named.change(true).Added,
+		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, NAT: others.NAT, Selectors: k.selectors(),
 	})
 	if err != nil {
 		return err
@@ -39,15 +42,13 @@ func (k *Kernel) divert() error {
 	if err := k.sockets.start(table); err != nil {
 		return err
 	}
-	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
-	syncer := nft.NewSyncer(table, named.change, report)
-	k.rules = syncer
+	syncer := nft.NewSyncer(table, report)
 	changed := func() {
-		if err := syncer.Changed(); err != nil {
+		if err := syncer.Changed(k.selectors); err != nil {
 			report(err)
 		}
 	}
-	if err := k.watch(table, syncer, report); err != nil {
+	if err := k.watch(table, syncer, others.NAT, report); err != nil {
 		return err
 	}
 	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
@@ -64,7 +65,6 @@ func (k *Kernel) divert() error {
 	}
 	k.SPD.OnChange(changed)
 	k.atShutdown(func() error {
-		k.SPD.OnChange(nil)
 		stop4()
 		stop6()
 		stop()
@@ -78,7 +78,7 @@ func (k *Kernel) divert() error {
 }
 
 // watch makes good what others take away: rules that were flushed, routes that went with a device that was down.
-func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error)) error {
+func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, report func(error)) error {
 	rules, err := nft.Watch()
 	if err != nil {
 		return err
@@ -89,13 +89,16 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error))
 			lost, err := table.Lost(touched)
 			if lost {
 				k.Log.Printf(syslog.LOG_WARNING, "somebody changed the rules of kipsec; they are made anew")
-				err = syncer.Changed()
+				err = syncer.Restore(k.selectors)
 			}
 			if err != nil {
 				report(err)
 			}
 		})
 	})
+	if err := k.followNAT(nat, table, syncer, report); err != nil {
+		return err
+	}
 	routes, err := route.Watch(Device)
 	if err != nil {
 		return err
@@ -112,62 +115,30 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, report func(error))
 	return nil
 }
 
-// selection tells what the rules are to pick: what the policies name, and everything of a family whose def_policy is discard.
-// While IPsec is switched off it is nothing. When it is switched on, the engine is on before the rules send it packets.
-type selection struct {
-	k *Kernel
-
-	// What was told last. The Syncer calls change, one at a time.
-	on      bool
-	discard [2]bool // def_policy of IPv4 and of IPv6
-}
-
-// change is an nft.Source.
-func (s *selection) change(all bool) nft.Change {
-	on := s.k.Knobs.Enabled.Load() != 0
-	named := s.k.SPD.Changes(all || on && !s.on)
-	if !on {
-		s.on, s.discard = false, [2]bool{}
-		return nft.Change{Anew: true}
+// selectors is the union of what the policies name; everything of a family whose def_policy is discard. While IPsec is
+// switched off it is nothing. When it is switched on, the engine is on before the rules send it packets.
+func (k *Kernel) selectors() nft.Selectors {
+	if k.Knobs.Enabled.Load() == 0 {
+		return nft.Selectors{}
 	}
-	s.on = true
-	if named.Anew {
-		s.discard = [2]bool{}
+	sel := nft.Selectors{
+		Out: pairs(k.SPD.Union(pfkey.DirOut)), In: pairs(k.SPD.Union(pfkey.DirIn), k.SPD.Union(pfkey.DirFwd)),
+		Unsure: pairs(k.SPD.Unsure()),
 	}
-	c := nft.Change{Anew: named.Anew, Added: selectors(named.Added), Gone: selectors(named.Gone)}
-	for i, whole := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
-		discard := s.k.Knobs.Family(whole.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard)
-		to := &c.Added
-		if !discard {
-			to = &c.Gone
-		}
-		if discard != s.discard[i] {
-			all := nft.Pair{Src: whole, Dst: whole}
-			to.Out, to.In = append(to.Out, all), append(to.In, all)
-		}
-		s.discard[i] = discard
-	}
-	return c
-}
-
-// expect tells the rules of which addresses policies may be added in a moment.
-func (k *Kernel) expect(named [pfkey.DirFwd + 1][]spd.Pair) {
-	if k.rules != nil && k.Knobs.Enabled.Load() != 0 {
-		k.rules.Expect(selectors(named))
-	}
-}
-
-// selectors sorts pairs by where packets meet them.
-func selectors(pairs [pfkey.DirFwd + 1][]spd.Pair) (sel nft.Selectors) {
-	for dir, list := range pairs {
-		to := &sel.In
-		if pfkey.Dir(dir) == pfkey.DirOut {
-			to = &sel.Out
-		}
-		*to = slices.Grow(*to, len(list))
-		for _, p := range list {
-			*to = append(*to, nft.Pair(p))
+	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
+		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {
+			sel.Out = append(sel.Out, nft.Pair{Src: all, Dst: all})
+			sel.In = append(sel.In, nft.Pair{Src: all, Dst: all})
 		}
 	}
 	return sel
+}
+
+func pairs(unions ...[]spd.Pair) (all []nft.Pair) {
+	for _, union := range unions {
+		for _, p := range union {
+			all = append(all, nft.Pair{Src: p.Src, Dst: p.Dst})
+		}
+	}
+	return all
 }

@@ -229,9 +229,9 @@ func (f *fastWire) goal() (service, error) {
 	}
 	if f.kind == AutoWire {
 		var in, out bool
-		err := f.kernel.inside(func() (err error) {
-			in, out, err = nft.Foreign()
-			in = in || othersListen()
+		err := f.kernel.inside(func() error {
+			others, err := nft.Foreign()
+			in, out = others.In || othersListen(), others.Out
 			return err
 		})()
 		if err != nil {

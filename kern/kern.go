@@ -51,6 +51,8 @@ const (
 	Fragments = 27498
 	// Beside is the NFQUEUE for packets that cannot leave through Device.
 	Beside = 27499
+	// Unsure is the NFQUEUE that asks which packets are to go to Device.
+	Unsure = 27500
 )
 
 // Kernel is one running kernel.
@@ -73,7 +75,6 @@ type Kernel struct {
 	fast      atomic.Pointer[fastWire] // nil: the raw wire only
 	aged      chan struct{}            // wakes age
 	sockets   *sockets
-	rules     *nft.Syncer // nil without devices
 	arrived   arrivals
 	early     early
 
@@ -108,7 +109,7 @@ func New() (*Kernel, error) {
 		SADB: k.SADB, SPD: k.SPD,
 		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
 		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
-		Settle: k.arrived.settle, Keyed: k.early.keyed, Expect: k.expect,
+		Settle: k.arrived.settle, Keyed: k.early.keyed,
 		Refused: func(text string) { k.Log.Printf(syslog.LOG_ERR, "%s", text) },
 		Tracing: k.Knobs.Tracing, Trace: trace,
 	})
@@ -247,6 +248,9 @@ func (k *Kernel) attach(kind Wire) (err error) {
 	if err := k.ask(nfq.Config{Number: Fragments, Copy: wire.MaxPacket}, newJoiner(path).handle); err != nil {
 		return err
 	}
+	if err := k.ask(nfq.Config{Number: Unsure}, k.direct); err != nil {
+		return err
+	}
 	if err := k.divert(); err != nil {
 		return err
 	}
@@ -259,6 +263,18 @@ func (k *Kernel) judge(packet []byte, info *nfq.Info) bool {
 		return k.Engine.Translated(packet).Action == ipsec.Pass
 	}
 	return k.Engine.CheckFrom(packet, info.InDev).Action == ipsec.Pass
+}
+
+// direct sends packets to the device, but for those that leave as they are.
+func (k *Kernel) direct(packet []byte, info *nfq.Info) bool {
+	switch {
+	case k.Engine.LeavesClear(packet):
+	case info.Hook == unix.NF_INET_PRE_ROUTING:
+		info.Mark |= nft.MarkForward
+	default:
+		info.Mark |= nft.MarkDivert
+	}
+	return true
 }
 
 // ask lets a handler decide about the packets of an NFQUEUE.

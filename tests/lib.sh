@@ -79,8 +79,8 @@ wait_for() {
 cleanup() {
 	status=$?
 	trap - EXIT INT TERM HUP PIPE
-	for pid in $background; do kill "$pid" 2>/dev/null || :; done
-	for pid in $background; do gone "$pid" || kill -9 "$pid" 2>/dev/null || :; done
+	for pid in $background; do ! child "$pid" || kill "$pid" 2>/dev/null || :; done
+	for pid in $background; do ! child "$pid" || gone "$pid" || kill -9 "$pid" 2>/dev/null || :; done
 	for ns in $namespaces; do
 		"$BIN/kipsecd" -netns "$ns" -cleanup >/dev/null 2>&1 || :
 		ip netns pids "$ns" 2>/dev/null | while read -r pid; do kill -9 "$pid" 2>/dev/null || :; done
@@ -95,6 +95,9 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP PIPE
+
+# child PID: this shell has started it. Of one that ended long ago another may have the number.
+child() { grep -q "^PPid:[[:space:]]*$$\$" "/proc/$1/status" 2>/dev/null; }
 
 # gone PID: wait up to three seconds for a process to end.
 gone() {
@@ -216,7 +219,7 @@ sniff() {
 sniffed() {
 	sleep 0.2 # packets may still be on their way to the wire
 	wait_for 10 written "$1" || fail "the sniffer of $1 does not come to an end: $(tail -1 "$work/$1.err")"
-	kill "$(pid "$1")" 2>/dev/null || :
+	! child "$(pid "$1")" || kill "$(pid "$1")" || :
 	gone "$(pid "$1")" || :
 	sed -i '/^$/d' "$work/$1" # tcpdump ends its output with an empty line
 }
@@ -230,7 +233,8 @@ lines() { [ "$(grep -c -e "$3" "$1")" -ge "$2" ]; }
 # written NAME: the sniffer has written as many packets as the kernel has for it. Of a packet on lo the kernel has two.
 written() {
 	told=$(wc -l <"$work/$1.err")
-	kill -USR1 "$(pid "$1")" || return 0
+	child "$(pid "$1")" || return 0
+	kill -USR1 "$(pid "$1")"
 	looks=0
 	while [ "$(wc -l <"$work/$1.err")" = "$told" ]; do
 		looks=$((looks + 1))

@@ -91,7 +91,8 @@ KINDS = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
 def send(kind, address, port, *policies, message=b"hello"):
     with new(KINDS[kind], address, policies) as sock:
         sock.connect((address, int(port)))
-        sock.sendall(message)
+        # The peer answers while it hears: who does not read until all is sent may wait for one that waits for him.
+        threading.Thread(target=sock.sendall, args=(message,), daemon=True).start()
         answer = sock.recv(100000)
         while kind == "tcp" and len(answer) < len(message):
             answer += sock.recv(100000)

@@ -30,7 +30,8 @@ for a in 10.2.0.2 fd00:2::2; do
 done
 head -c 5000000 /dev/urandom >"$work/data"
 
-# load MODE LEFT RIGHT NEAR FAR: policies between NEAR and FAR, by SAs between LEFT and RIGHT
+# load MODE LEFT RIGHT NEAR FAR: policies between NEAR and FAR, by SAs between LEFT and RIGHT. Their windows have room for a packet
+# that arrives whole, and on the fast wire overtakes those that arrive in fragments.
 load() {
 	there='' back=''
 	[ "$1" = transport ] || there=$2-$3 back=$3-$2
@@ -39,8 +40,8 @@ load() {
 		[ $h = left ] || out=in in=out
 		setkey $h <<-END
 			flush; spdflush;
-			add $2 $3 esp 0x1001 -m $1 -r 4 -E aes-gcm-16 $key_gcm;
-			add $3 $2 esp 0x1002 -m $1 -r 4 -E aes-gcm-16 $key_gcm_back;
+			add $2 $3 esp 0x1001 -m $1 -r 32 -E aes-gcm-16 $key_gcm;
+			add $3 $2 esp 0x1002 -m $1 -r 32 -E aes-gcm-16 $key_gcm_back;
 			spdadd $4 $5 any -P $out ipsec esp/$1/$there/require;
 			spdadd $5 $4 any -P $in ipsec esp/$1/$back/require;
 		END

@@ -7,12 +7,12 @@ two_hosts
 daemon left
 daemon right
 
-# load MODE A B
+# load MODE A B: with windows as in t_path_mtu.sh, for whole packets among fragments
 load() {
 	{
 		echo "flush; spdflush;"
-		echo "add $2 $3 esp 0x1001 -m $1 -r 4 -E aes-gcm-16 $key_gcm;"
-		echo "add $3 $2 esp 0x1002 -m $1 -r 4 -E aes-gcm-16 $key_gcm_back;"
+		echo "add $2 $3 esp 0x1001 -m $1 -r 32 -E aes-gcm-16 $key_gcm;"
+		echo "add $3 $2 esp 0x1002 -m $1 -r 32 -E aes-gcm-16 $key_gcm_back;"
 	} >"$work/keys"
 	there='' back=''
 	[ "$1" = transport ] || there=$2-$3 back=$3-$2

@@ -45,10 +45,6 @@ type Config struct {
 	// milliseconds; nil is nothing to wait for.
 	Settle func()
 
-	// Expect is told of which addresses, by direction, policies may be added in a moment: many at a time may be cheaper to make
-	// ready for than one by one. Nil is nothing to make ready.
-	Expect func(named [pfkey.DirFwd + 1][]spd.Pair)
-
 	// Keyed is told that an SA has got keys; nil is nobody. It must not call the engine.
 	Keyed func()
 

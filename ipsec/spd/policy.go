@@ -70,6 +70,18 @@ func (p *Policy) LastUsed() int64 { return p.used.Load() }
 // Incomplete says that the policy asks for protection and not for which (SADB_X_SPDSETIDX): nothing passes until it does.
 func (p *Policy) Incomplete() bool { return p.Type == pfkey.PolicyIPsec && len(p.Requests) == 0 }
 
+// Keeps says that no packet which meets the policy leaves in clear, whatever keys there are, and that all between its addresses
+// meet it but those that meet another one first.
+func (p *Policy) Keeps() bool {
+	if p.Proto != pfkey.ProtoAny || p.SrcPort != 0 || p.DstPort != 0 {
+		return false
+	}
+	demands := func(r Request) bool {
+		return r.Proto != wire.ProtoIPComp && (r.Level == pfkey.LevelRequire || r.Level == pfkey.LevelUnique)
+	}
+	return p.Type == pfkey.PolicyDiscard || p.Incomplete() || p.Type == pfkey.PolicyIPsec && slices.ContainsFunc(p.Requests, demands)
+}
+
 // before says whether p is asked before q: the lower priority number first, then the older (FreeBSD key_insertsp).
 func (p *Policy) before(q *Policy) bool { return p.rank().less(q.rank()) }
 

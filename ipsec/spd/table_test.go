@@ -167,7 +167,7 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-func TestAll(t *testing.T) {
+func TestAllAndUnion(t *testing.T) {
 	table := New(Config{})
 	var want []*Policy
 	add := func(dir pfkey.Dir, priority uint32, s Selector) *Policy {
@@ -191,6 +191,10 @@ func TestAll(t *testing.T) {
 		}
 		table.Len(pfkey.DirAny) // the table may be used
 		break
+	}
+	union := table.Union(pfkey.DirOut)
+	if !slices.Equal(union, []Pair{{prefix(a), prefix(b)}, {prefix("::/0"), prefix("::1")}}) {
+		t.Errorf("union %v", union)
 	}
 	if n := table.Flush(); n != 5 || len(all(table)) != 0 || table.Len(pfkey.DirOut) != 0 || table.Flush() != 0 {
 		t.Errorf("flushed %d, left %v", n, all(table))
@@ -336,5 +340,49 @@ func TestRewrite(t *testing.T) {
 	}
 	if n := len(table.Expire(first.Created.Add(61 * time.Second))); n != 1 {
 		t.Errorf("%d policies expire", n)
+	}
+}
+
+func TestUnsure(t *testing.T) {
+	all, of := func(s Selector) Selector { return s }, func(proto uint8, src, dst uint16) func(Selector) Selector {
+		return func(s Selector) Selector { s.Proto, s.SrcPort, s.DstPort = proto, src, dst; return s }
+	}
+	ipsec := func(levels ...any) (all []Request) {
+		for i := 0; i < len(levels); i += 2 {
+			all = append(all, Request{Proto: levels[i].(uint8), Mode: pfkey.ModeTransport, Level: levels[i+1].(pfkey.Level)})
+		}
+		return all
+	}
+	esp, ah, comp := wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp
+	use, require, unique, level := pfkey.LevelUse, pfkey.LevelRequire, pfkey.LevelUnique, pfkey.LevelDefault
+	for _, c := range []struct {
+		name     string
+		of       func(Selector) Selector
+		kind     pfkey.PolicyType
+		requests []Request
+		keeps    bool
+	}{
+		{"discard", all, pfkey.PolicyDiscard, nil, true},
+		{"discard, of a protocol", of(udp, 0, 0), pfkey.PolicyDiscard, nil, false},
+		{"none", all, pfkey.PolicyNone, nil, false},
+		{"use", all, pfkey.PolicyIPsec, ipsec(esp, use), false},
+		{"default", all, pfkey.PolicyIPsec, ipsec(esp, level), false},
+		{"require", all, pfkey.PolicyIPsec, ipsec(esp, require), true},
+		{"unique", all, pfkey.PolicyIPsec, ipsec(ah, unique), true},
+		{"one of two", all, pfkey.PolicyIPsec, ipsec(esp, use, ah, require), true},
+		{"what does not shrink", all, pfkey.PolicyIPsec, ipsec(comp, require), false},
+		{"not said which", all, pfkey.PolicyIPsec, nil, true},
+		{"require, of a protocol", of(tcp, 0, 0), pfkey.PolicyIPsec, ipsec(esp, require), false},
+		{"require, to a port", of(tcp, 0, 80), pfkey.PolicyIPsec, ipsec(esp, require), false},
+		{"require, from a port", of(tcp, 80, 0), pfkey.PolicyIPsec, ipsec(esp, require), false},
+	} {
+		table := New(Config{})
+		p := none(pfkey.DirOut, c.of(sel("10.0.0.0/24", "10.0.1.0/24", anyProto, 0, 0)))
+		p.Type, p.Requests = c.kind, c.requests
+		mustAdd(t, table, p)
+		mustAdd(t, table, none(pfkey.DirIn, sel("10.0.1.0/24", "10.0.0.0/24", anyProto, 0, 0)))
+		if got := table.Unsure(); (len(got) == 0) != c.keeps || len(got) > 1 {
+			t.Errorf("%s: unsure are %v", c.name, got)
+		}
 	}
 }

@@ -9,29 +9,36 @@ type answers struct {
 	queue uint16
 	out   []byte // messages, ready to be sent
 
-	last  uint32 // number of the newest packet that has a verdict, in out or in the run
-	known bool   // last is valid: false before the first packet
-	run   int    // packets in the run that ends with last
-	pass  bool   // the run's verdict
+	last    uint32 // number of the newest packet that has a verdict, in out or in the run
+	known   bool   // last is valid: false before the first packet
+	run     int    // packets in the run that ends with last
+	verdict        // of the run
+}
+
+// verdict is what becomes of a packet.
+type verdict struct {
+	pass   bool
+	remark bool   // it goes on with another mark
+	mark   uint32 // which one
 }
 
 // add notes the verdict on packet id.
-func (a *answers) add(id uint32, pass bool) {
+func (a *answers) add(id uint32, v verdict) {
 	if a.known && id != a.last+1 {
 		a.flush()
-		a.out = appendVerdict(a.out, a.queue, id-1, false, true)
+		a.out = appendVerdict(a.out, a.queue, id-1, verdict{}, true)
 	}
-	if a.run > 0 && a.pass != pass {
+	if a.run > 0 && a.verdict != v {
 		a.flush()
 	}
-	a.last, a.known, a.pass = id, true, pass
+	a.last, a.known, a.verdict = id, true, v
 	a.run++
 }
 
 // flush turns the run into a message.
 func (a *answers) flush() {
 	if a.run > 0 {
-		a.out = appendVerdict(a.out, a.queue, a.last, a.pass, a.run > 1)
+		a.out = appendVerdict(a.out, a.queue, a.last, a.verdict, a.run > 1)
 		a.run = 0
 	}
 }

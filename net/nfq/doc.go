@@ -1,7 +1,7 @@
 // Package nfq answers the kernel's questions about queued packets: an NFQUEUE listener over a netlink socket.
 //
 // The rules of package nft queue the clear packets that a policy may forbid; kern runs a Queue whose handler is the
-// engine's policy check. Each packet gets one of two verdicts, and none is ever changed. Both address families come
+// engine's policy check. Each packet gets one of two verdicts, and none is ever changed but for its mark. Both address families come
 // through one queue. Whatever goes wrong means drop: no listener, a full queue, a full socket, a message that makes no sense.
 //
 // The package knows nothing of IPsec and parses no packet. Reading and answering allocate nothing per packet: up to 32
@@ -44,11 +44,13 @@ type Info struct {
 	// Family is unix.AF_INET or unix.AF_INET6.
 	Family uint8
 	// Hook is the netfilter hook. With our rules: unix.NF_INET_LOCAL_IN and unix.NF_INET_FORWARD for packets that came in
-	// in clear, unix.NF_INET_POST_ROUTING for packets about to leave in clear that cannot be diverted.
+	// in clear, unix.NF_INET_POST_ROUTING for packets about to leave in clear that cannot be diverted; where NAT is,
+	// unix.NF_INET_LOCAL_OUT and unix.NF_INET_PRE_ROUTING for those that may have to be.
 	Hook uint8
 	// InDev and OutDev are interface indices; 0 where there is none.
 	InDev, OutDev uint32
-	// Mark is the packet's mark.
+	// Mark is the packet's mark. What the handler makes of it, a packet that passes goes on with; where it is routed again
+	// behind the hook (that is output), or for the first time (prerouting), the new mark counts.
 	Mark uint32
 	// Len is the length of the whole packet; of packets that GRO joined it is more than an MTU.
 	Len int

@@ -27,7 +27,7 @@ const (
 	verdictAccept = 1
 )
 
-// Attributes of msgPacket; attrVerdict of the answers.
+// Attributes of msgPacket; attrVerdict and attrMark of the answers too.
 const (
 	attrPacketHeader = 1 // id uint32, hardware protocol uint16, hook uint8
 	attrVerdict      = 2 // verdict, id uint32
@@ -147,24 +147,32 @@ func appendAttr(b []byte, kind uint16, v ...byte) []byte {
 	return b
 }
 
-// sizeofVerdict is the length of a message that appendVerdict appends.
-const sizeofVerdict = sizeofNlmsg + sizeofNfgen + sizeofAttr + 8
+// sizeofVerdict is the length of a message that appendVerdict appends; with a mark it is sizeofRemark longer.
+const (
+	sizeofVerdict = sizeofNlmsg + sizeofNfgen + sizeofAttr + 8
+	sizeofRemark  = sizeofAttr + 4
+)
 
 // appendVerdict appends the answer to one packet, or to it and all that were queued before it and wait for theirs.
-func appendVerdict(b []byte, number uint16, id uint32, pass, batch bool) []byte {
-	kind, verdict := uint16(msgVerdict), uint32(verdictDrop)
+func appendVerdict(b []byte, number uint16, id uint32, v verdict, batch bool) []byte {
+	kind, what := uint16(msgVerdict), uint32(verdictDrop)
 	if batch {
 		kind = msgVerdictBatch
 	}
-	if pass {
-		verdict = verdictAccept
+	if v.pass {
+		what = verdictAccept
 	}
 	off := len(b)
 	b = appendMessage(b, kind, 0, number)
 	b = native.AppendUint16(b, sizeofAttr+8)
 	b = native.AppendUint16(b, attrVerdict)
-	b = big.AppendUint32(b, verdict)
+	b = big.AppendUint32(b, what)
 	b = big.AppendUint32(b, id)
+	if v.remark {
+		b = native.AppendUint16(b, sizeofRemark)
+		b = native.AppendUint16(b, attrMark)
+		b = big.AppendUint32(b, v.mark)
+	}
 	finish(b, off)
 	return b
 }

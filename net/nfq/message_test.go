@@ -96,6 +96,7 @@ type answer struct {
 	id    uint32
 	pass  bool
 	batch bool
+	mark  uint32 // 0: it says none
 }
 
 func readAnswers(t *testing.T, b []byte) []answer {
@@ -103,40 +104,51 @@ func readAnswers(t *testing.T, b []byte) []answer {
 	var all []answer
 	for len(b) > 0 {
 		kind, body, rest, ok := nextMessage(b)
-		if !ok || len(body) != sizeofVerdict-sizeofNlmsg || big.Uint16(body[2:]) != 7 {
+		if !ok || len(body) < sizeofVerdict-sizeofNlmsg || big.Uint16(body[2:]) != 7 {
 			t.Fatalf("bad answer % x", b)
+		}
+		var mark uint32
+		if more := body[sizeofVerdict-sizeofNlmsg:]; len(more) == sizeofRemark && native.Uint16(more) == 8 && native.Uint16(more[2:]) == attrMark {
+			mark = big.Uint32(more[4:])
+		} else if len(more) != 0 {
+			t.Fatalf("bad answer % x", body)
 		}
 		verdict := big.Uint32(body[8:])
 		if verdict > 1 || native.Uint16(body[6:]) != attrVerdict {
 			t.Fatalf("bad verdict % x", body)
 		}
-		all = append(all, answer{big.Uint32(body[12:]), verdict == verdictAccept, kind == msgVerdictBatch})
+		all = append(all, answer{big.Uint32(body[12:]), verdict == verdictAccept, kind == msgVerdictBatch, mark})
 		b = rest
 	}
 	return all
 }
 
 func TestAnswers(t *testing.T) {
-	type verdict struct {
-		id   uint32
-		pass bool
+	type given struct {
+		id uint32
+		v  verdict
 	}
+	pass, drop := verdict{pass: true}, verdict{}
+	marked := func(m uint32) verdict { return verdict{pass: true, remark: true, mark: m} }
 	for _, c := range []struct {
 		name string
-		in   []verdict
+		in   []given
 		want []answer
 	}{
 		{"none", nil, nil},
-		{"one", []verdict{{1, true}}, []answer{{1, true, false}}},
-		{"a run", []verdict{{1, true}, {2, true}, {3, true}}, []answer{{3, true, true}}},
-		{"turns", []verdict{{1, true}, {2, false}, {3, false}, {4, true}}, []answer{{1, true, false}, {3, false, true}, {4, true, false}}},
-		{"a gap", []verdict{{1, true}, {4, true}, {5, true}}, []answer{{1, true, false}, {3, false, true}, {5, true, true}}},
-		{"around zero", []verdict{{math.MaxUint32, true}, {0, true}}, []answer{{0, true, true}}},
-		{"a gap around zero", []verdict{{math.MaxUint32, true}, {1, true}}, []answer{{math.MaxUint32, true, false}, {0, false, true}, {1, true, false}}},
+		{"one", []given{{1, pass}}, []answer{{1, true, false, 0}}},
+		{"a run", []given{{1, pass}, {2, pass}, {3, pass}}, []answer{{3, true, true, 0}}},
+		{"turns", []given{{1, pass}, {2, drop}, {3, drop}, {4, pass}}, []answer{{1, true, false, 0}, {3, false, true, 0}, {4, true, false, 0}}},
+		{"a gap", []given{{1, pass}, {4, pass}, {5, pass}}, []answer{{1, true, false, 0}, {3, false, true, 0}, {5, true, true, 0}}},
+		{"around zero", []given{{math.MaxUint32, pass}, {0, pass}}, []answer{{0, true, true, 0}}},
+		{"a gap around zero", []given{{math.MaxUint32, pass}, {1, pass}}, []answer{{math.MaxUint32, true, false, 0}, {0, false, true, 0}, {1, true, false, 0}}},
+		{"marks", []given{{1, marked(8)}, {2, marked(8)}, {3, marked(9)}, {4, pass}, {5, drop}},
+			[]answer{{2, true, true, 8}, {3, true, false, 9}, {4, true, false, 0}, {5, false, false, 0}}},
+		{"a gap before a mark", []given{{1, pass}, {3, marked(8)}}, []answer{{1, true, false, 0}, {2, false, true, 0}, {3, true, false, 8}}},
 	} {
 		a := answers{queue: 7}
-		for _, v := range c.in {
-			a.add(v.id, v.pass)
+		for _, g := range c.in {
+			a.add(g.id, g.v)
 		}
 		got := readAnswers(t, a.take())
 		if len(got) != len(c.want) {
@@ -157,12 +169,13 @@ func TestAnswers(t *testing.T) {
 // A gap between two reads must not pass with the next run either.
 func TestAnswersRememberTheLastRead(t *testing.T) {
 	a := answers{queue: 7}
-	a.add(1, true)
+	pass := verdict{pass: true}
+	a.add(1, pass)
 	a.take()
-	a.add(3, true)
-	a.add(4, true)
+	a.add(3, pass)
+	a.add(4, pass)
 	got := readAnswers(t, a.take())
-	if len(got) != 2 || got[0] != (answer{2, false, true}) || got[1] != (answer{4, true, true}) {
+	if len(got) != 2 || got[0] != (answer{2, false, true, 0}) || got[1] != (answer{4, true, true, 0}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -201,7 +214,7 @@ func TestTruncatedMessageIsNotAnswered(t *testing.T) {
 	q.answers.queue = 7
 	q.process(3, func([]byte, *Info) bool { return true })
 	got := readAnswers(t, q.answers.take())
-	want := []answer{{1, true, false}, {2, false, true}, {3, true, false}}
+	want := []answer{{1, true, false, 0}, {2, false, true, 0}, {3, true, false, 0}}
 	if len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] || q.Malformed() != 1 {
 		t.Errorf("%+v, want %+v; %d malformed", got, want, q.Malformed())
 	}

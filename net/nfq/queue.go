@@ -65,7 +65,7 @@ func Open(cfg Config) (*Queue, error) {
 
 // prepare makes the buffers.
 func (q *Queue) prepare() {
-	q.answers = answers{queue: q.config.Number, out: make([]byte, 0, 2*batch*sizeofVerdict)}
+	q.answers = answers{queue: q.config.Number, out: make([]byte, 0, 2*batch*(sizeofVerdict+sizeofRemark))}
 	q.size = align(int(q.config.Copy) + overhead)
 	q.buffers = make([]byte, batch*q.size)
 	for i := range q.headers {
@@ -227,11 +227,16 @@ func (q *Queue) one(body []byte, handle Handler) {
 	if !p.parse(body) {
 		q.malformed.Add(1)
 		if p.hasID {
-			q.answers.add(p.id, false)
+			q.answers.add(p.id, verdict{})
 		}
 		return
 	}
-	q.answers.add(p.id, handle(p.payload, &p.info))
+	mark := p.info.Mark
+	v := verdict{pass: handle(p.payload, &p.info)}
+	if v.pass && p.info.Mark != mark {
+		v.remark, v.mark = true, p.info.Mark
+	}
+	q.answers.add(p.id, v)
 }
 
 // Overruns returns how often the socket's buffer was full, so that the kernel dropped packets.

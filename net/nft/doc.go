@@ -32,13 +32,14 @@
 // connection that is about to be accepted, and one that has ended, shows them no mark: its packets are queued as well while some
 // socket asks for protection of what arrives, and pass where nobody answers.
 //
+// While rules of others translate addresses there is more, see nat.go.
+//
 // What the marks mean to routing is package route's business, what happens to queued packets package nfq's. The rules pick
 // by addresses only, and may pick more than a policy covers but never less: the engine decides.
 //
 // "out" and "in" are searched tuple by tuple: all pairs with the same two prefix lengths are one hash set, looked up with
 // the packet's addresses under those two masks. So overlapping pairs cost nothing, an element is added in constant time,
-// and a packet pays for each distinct pair of lengths, of which real policies have few. Elements are counted by how many pairs want
-// them. They come one by one while whoever adds a policy waits, and go in bulk later, see Syncer.
+// and a packet pays for each distinct pair of lengths, of which real policies have few.
 //
 // The package speaks netlink and needs no nft(8). It never touches a table of another name. Callers are kern and
 // `kipsecd -cleanup`.

@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -10,21 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Foreign says in which directions rules of others may have something to say about packets of this host, so that no
-// packet should go past them: in for the hooks prerouting, input and ingress, out for output and postrouting. What a rule
-// says is not looked at; chains that have none and let all pass do not count. Tables of the old iptables count as both.
-func Foreign() (in, out bool, err error) {
-	if legacy() {
-		return true, true, nil
-	}
+// Others is what rules of others may have something to say about. What a rule says is not looked at; chains that have none and
+// let all pass do not count.
+type Others struct {
+	// In and Out are packets of this host, so that none should go past the rules: In for the hooks prerouting, input and ingress,
+	// Out for output and postrouting. Tables of the old iptables count as both.
+	In, Out bool
+	// NAT is the families of whose addresses chains translate some.
+	NAT Families
+}
+
+// Foreign looks at the rules of others in the network namespace of the calling thread.
+func Foreign() (Others, error) {
+	others := legacy()
 	c, err := openConn()
 	if err != nil {
-		return false, false, ignoreUnsupported(err)
+		return others, ignoreUnsupported(err)
 	}
 	defer c.close()
 	chains, err := c.nl.ListChains()
 	if err != nil {
-		return false, false, explain(err)
+		return others, explain(err)
 	}
 	for _, chain := range chains {
 		inward, outward := directions(chain)
@@ -34,15 +41,25 @@ func Foreign() (in, out bool, err error) {
 		if chain.Policy == nil || *chain.Policy == nftables.ChainPolicyAccept {
 			rules, err := c.nl.GetRules(chain.Table, chain)
 			if err != nil && !errors.Is(err, unix.ENOENT) {
-				return false, false, explain(err)
+				return others, explain(err)
 			}
 			if len(rules) == 0 {
 				continue
 			}
 		}
-		in, out = in || inward, out || outward
+		others.In, others.Out = others.In || inward, others.Out || outward
+		if chain.Type == nftables.ChainTypeNAT {
+			others.NAT.add(chain.Table.Family)
+		}
 	}
-	return in, out, nil
+	return others, nil
+}
+
+// add adds what chains of a table translate.
+func (n *Families) add(table nftables.TableFamily) {
+	both := table == nftables.TableFamilyINet
+	n.IPv4 = n.IPv4 || both || table == nftables.TableFamilyIPv4
+	n.IPv6 = n.IPv6 || both || table == nftables.TableFamilyIPv6
 }
 
 // directions says which packets of this host pass a chain. Only base chains have a hook.
@@ -65,14 +82,21 @@ func isOurs(table string) bool {
 	return table == TableName || strings.HasPrefix(table, TableName+"-")
 }
 
-// legacy says whether iptables has tables that are not nftables'.
-func legacy() bool {
-	for _, file := range []string{"ip_tables_names", "ip6_tables_names"} {
-		if names, err := os.ReadFile("/proc/thread-self/net/" + file); err == nil && len(names) > 0 {
-			return true
+// legacy is what tables of iptables count as that are not nftables'.
+func legacy() (others Others) {
+	for file, family := range map[string]nftables.TableFamily{
+		"ip_tables_names": nftables.TableFamilyIPv4, "ip6_tables_names": nftables.TableFamilyIPv6,
+	} {
+		names, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err != nil || len(names) == 0 {
+			continue
+		}
+		others.In, others.Out = true, true
+		if slices.Contains(strings.Fields(string(names)), "nat") {
+			others.NAT.add(family)
 		}
 	}
-	return false
+	return others
 }
 
 // RunForeign calls changed after each batch of news that may change what Foreign says, and when news were lost, until

@@ -26,12 +26,9 @@ import (
 const patience = 200 * time.Millisecond
 
 var (
-	rules  = nft.Config{Device: "enc0", Queue: 27497, Beside: 27499, Fragments: 27498}
+	rules  = nft.Config{Device: "enc0", Queue: 27497, Beside: 27499, Fragments: 27498, Unsure: 27500}
 	routes = route.Config{Device: "enc0", Divert: nft.MarkDivert, Return: nft.MarkReturn, Forward: nft.MarkForward}
 )
-
-// everything picks all packets of both families.
-var everything = nft.Selectors{Out: make([]nft.Pair, 1), In: make([]nft.Pair, 1)}
 
 type net3 struct {
 	left, mid, right *nstest.Space

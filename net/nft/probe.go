@@ -12,8 +12,9 @@ import (
 type features struct {
 	families    []family
 	nativeQueue bool
-	socket      bool // the expression that finds the socket of a packet
-	fib         bool // the expression that asks the routing tables
+	socket      bool     // the expression that finds the socket of a packet
+	fib         bool     // the expression that asks the routing tables
+	nat         Families // in which others translate and we can too
 }
 
 const probeName = "kipsec-probe"

@@ -22,6 +22,7 @@ import (
 type answer struct {
 	queue *nfq.Queue
 	pass  atomic.Bool
+	mark  atomic.Uint32 // bits that what passes gets
 	asked atomic.Int32
 	last  atomic.Pointer[nfq.Info]
 }
@@ -39,6 +40,7 @@ func newAnswer(t *testing.T, s *nstest.Space, queue uint16) *answer {
 			a.asked.Add(1)
 			copied := *info
 			a.last.Store(&copied)
+			info.Mark |= a.mark.Load()
 			return a.pass.Load()
 		})
 	}()
@@ -259,7 +261,7 @@ func TestQueueOfStrays(t *testing.T) {
 func TestQueueLeavesIPsecAlone(t *testing.T) {
 	n := newNet(t)
 	_, table := n.divert(t, nft.Selectors{})
-	if err := table.Set(everything); err != nil {
+	if err := table.Set(nft.Selectors{}, true); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {

@@ -101,7 +101,7 @@ func baseChains(f family, c Config, has features) []baseChain {
 		input.insert(3, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(f), accept()))
 		output.insert(1, rule(neighbourDiscovery(f), accept()))
 	}
-	return chains
+	return besideNAT(chains, f, c, has)
 }
 
 // sideChains are what the base chains jump to, beside in and out, which change, and what belongs to UDP and to sockets.
@@ -117,13 +117,10 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 		entering = append([]exprs{rule(fromLoopback, accept())}, entering...)
 		arriving = append([]exprs{rule(fromLoopback, setMark(MarkMask|MarkSocket, 0), accept())}, arriving...)
 	}
-	var reports []exprs
-	for _, isError := range f.errors() {
-		reports = append(reports, rule(isError, jump(errorsChain)))
-	}
 	return map[string][]exprs{
 		askChain:      {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
-		againChain:    again(f, ask, has),
+		againChain:    again(c.NAT.has(f), has, ask),
+		pickedChain:   picked(f, ask),
 		strayChain:    {rule(marked(MarkBypass), accept()), jump(outChain), rule(marked(MarkDivert), queue(c.Beside, has.nativeQueue))},
 		enteringChain: entering,
 		arrivingChain: arriving,
@@ -132,21 +129,37 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 			rule(toPort(wire.PortESPInUDP), familyIn(udpSet), jump(udpChain)),
 			rule(toEnd(f), familyIn(udpSet), jump(udpChain)),
 		},
-		reportsChain: reports,
+		reportsChain:       reports(f, errorsChain),
+		unsureReportsChain: reports(f, unsureErrorsChain),
 	}
 }
 
 // again looks once more at packets that were picked, when source NAT is over. If they would not be picked with the addresses
 // that they have now, or come from another host and have an address of this one, no policy would be found for them and they
-// would leave in clear: they are queued, to be dropped.
-func again(f family, ask exprs, has features) []exprs {
-	var rules []exprs
+// would leave in clear: they are queued, to be dropped. Answers have got the address of this host back that they were asked at.
+func again(nat bool, has features, ask exprs) (rules []exprs) {
+	if nat {
+		rules = append(rules, rule(isAnswer(), proceed(pickedChain)))
+	}
 	if has.fib {
 		rules = append(rules, rule(marked(MarkForward), fromOwnAddress(), ask))
 	}
-	return append(rules,
+	return append(rules, proceed(pickedChain))
+}
+
+func picked(f family, ask exprs) []exprs {
+	return []exprs{
 		setMark(MarkDivert|MarkForward, 0), jump(outChain), rule(protocol(f.icmp()), jump(reportsChain)),
-		rule(marked(MarkDivert), accept()), ask)
+		rule(marked(MarkDivert), accept()), ask,
+	}
+}
+
+// reports sends ICMP errors to a chain.
+func reports(f family, chain string) (rules []exprs) {
+	for _, isError := range f.errors() {
+		rules = append(rules, rule(isError, jump(chain)))
+	}
+	return rules
 }
 
 func (b *baseChain) insert(at int, rules ...exprs) {
@@ -170,8 +183,8 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 		_ = tx.AddSet(newSet(t, straySet, nftables.TypeInetProto), elements)
 	}
 	side := sideChains(f, c, has)
-	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, forgetChain, udpChain, senderChain, receiverChain,
-		acceptingChain}, slices.Sorted(maps.Keys(side))) {
+	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, unsureChain, unsureErrorsChain, forgetChain,
+		udpChain, senderChain, receiverChain, acceptingChain}, slices.Sorted(maps.Keys(side))) {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
 	addKinds(tx, t)
@@ -184,10 +197,15 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	}
 	addSockets(tx, t, f, c, has)
 	for _, b := range baseChains(f, c, has) {
-		chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))})
-		for _, r := range b.rules {
-			tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
-		}
+		addBase(tx, t, b)
+	}
+}
+
+func addBase(tx *nftables.Conn, t *nftables.Table, b baseChain) {
+	priority := nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))
+	chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: priority})
+	for _, r := range b.rules {
+		tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
 	}
 }
 

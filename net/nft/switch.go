@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"errors"
+
 	"github.com/google/nftables"
 )
 
@@ -32,13 +34,13 @@ func (t *Table) turn(name string, on bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil {
-		return errClosed
+		return errors.New("nftables: table is closed")
 	}
 	if t.off[name] != on {
 		return nil
 	}
 	if t.off[name] = !on; t.stale {
-		return nil // the next change makes it so
+		return nil // the next Set makes it so
 	}
 	err := t.conn.transact(func(tx *nftables.Conn) {
 		for _, f := range t.has.families {
