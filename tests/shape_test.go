@@ -26,12 +26,15 @@ var mayImport = map[string][]string{
 	"net/tun":       {"net/mbuf", "net/link", "net/wait", "net/wire"},
 	"net/rawip":     {"net/mbuf", "net/link", "net/wait", "net/wire"},
 	"net/packet":    {"net/link", "net/mbuf", "net/route", "net/wait", "net/wire"},
+	"net/tcx":       {"net/link", "net/mbuf", "net/wait", "net/wire"},
 	"net/nft":       {"net/wire"},
 	"net/nfq":       {"net/wire"},
 	"net/route":     {"net/nft", "net/wire"},
 	"net/socket":    {},
 	"net/diag":      {},
 	"net/ns/nstest": {"net/ns"},
+
+	"net/packet/packettest": {"net/link", "net/mbuf", "net/ns/nstest", "net/wire"},
 
 	"ipsec/alg":     {"ipsec/pfkey"},
 	"ipsec/sadb":    {"ipsec/alg", "ipsec/pfkey", "ipsec/replay", "ipsec/snapmap", "net/wire"},
@@ -70,6 +73,7 @@ var mayImport = map[string][]string{
 // foreign is where libraries may be used: each stays behind one door.
 var foreign = map[string][]string{
 	"bazil.org/fuse":               {"fs"},
+	"github.com/cilium/ebpf":       {"net/tcx"},
 	"github.com/google/nftables":   {"net/nft"},
 	"github.com/vishvananda/netns": {"net/ns", "net/nft"},
 	"golang.org/x/term":            {"cmd/setkey"},

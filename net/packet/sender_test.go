@@ -71,7 +71,7 @@ func TestSending(t *testing.T) {
 		t.Helper()
 		select {
 		case x := <-arrivals:
-			return x.packet
+			return x.Packet
 		case <-time.After(5 * time.Second):
 			t.Fatal("nothing arrives")
 		}

@@ -133,12 +133,12 @@ func TestRunsArrive(t *testing.T) {
 		for i, want := range packets {
 			select {
 			case x := <-arrivals:
-				if !bytes.Equal(x.packet[header+8:], want[header+8:]) || len(x.packet) != len(want) {
-					t.Fatalf("IPv6 %v: packet %d is another one, of %d bytes", v6, i, len(x.packet))
+				if !bytes.Equal(x.Packet[header+8:], want[header+8:]) || len(x.Packet) != len(want) {
+					t.Fatalf("IPv6 %v: packet %d is another one, of %d bytes", v6, i, len(x.Packet))
 				}
 				var p wire.Packet
-				if err := wire.Parse(x.packet, &p); err != nil || int(wire.UDP(x.packet[header:]).Length()) != len(want)-header {
-					t.Fatalf("IPv6 %v: packet %d: %v, UDP length %d", v6, i, err, wire.UDP(x.packet[header:]).Length())
+				if err := wire.Parse(x.Packet, &p); err != nil || int(wire.UDP(x.Packet[header:]).Length()) != len(want)-header {
+					t.Fatalf("IPv6 %v: packet %d: %v, UDP length %d", v6, i, err, wire.UDP(x.Packet[header:]).Length())
 				}
 			case <-time.After(5 * time.Second):
 				t.Fatalf("IPv6 %v: packet %d does not arrive", v6, i)
@@ -156,11 +156,11 @@ func TestRunsArrive(t *testing.T) {
 	wire.IPv4(away).SetDst(netip.MustParseAddr("10.0.8.9"))
 	wire.IPv4(away).UpdateChecksum()
 	for _, packet := range [][]byte{inUDP(false, 0, 1, 100), inUDP(false, 0xff000000, 0, 8)[:29], other, away} {
-		f.send(t, nil, "\x08\x00", packet)
+		f.Send(t, nil, "\x08\x00", packet)
 	}
 	select {
 	case x := <-arrivals:
-		t.Errorf("%x is taken", x.packet)
+		t.Errorf("%x is taken", x.Packet)
 	case <-time.After(100 * time.Millisecond):
 	}
 }
