@@ -50,6 +50,20 @@ func New(fd int) (*Waiter, error) {
 	return w, nil
 }
 
+// Also makes each event of another descriptor, which stays its caller's, end a Wait. What was there before does not.
+func (w *Waiter) Also(fd int) error {
+	var err error
+	if e := w.conn.Control(func(epoll uintptr) {
+		err = unix.EpollCtl(int(epoll), unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET})
+	}); e != nil {
+		return e
+	}
+	if err != nil {
+		return fmt.Errorf("cannot watch a descriptor: %w", err)
+	}
+	return nil
+}
+
 // Wait returns when there is something to read or the descriptor has an error to tell, and fails after Close.
 func (w *Waiter) Wait() error {
 	w.armed, w.err = false, nil

@@ -175,3 +175,30 @@ func TestPace(t *testing.T) {
 		}
 	})
 }
+
+// TestAlso: an event of another descriptor ends a Wait too, and both are heard again afterwards.
+func TestAlso(t *testing.T) {
+	w, near, far := pair(t)
+	_, otherNear, otherFar := pair(t)
+	if err := w.Also(otherNear); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 8)
+	for range 100 {
+		for _, c := range [][2]int{{otherNear, otherFar}, {near, far}} {
+			go func() {
+				if _, err := unix.Write(c[1], []byte{1}); err != nil {
+					t.Error(err)
+				}
+			}()
+			for {
+				if err := w.Wait(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := unix.Read(c[0], b); err == nil {
+					break
+				}
+			}
+		}
+	}
+}
