@@ -14,9 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kipsec/net/link"
 	"kipsec/net/nft"
 	"kipsec/net/packet"
 	"kipsec/net/route"
+	"kipsec/net/tcx"
 	"kipsec/net/wire"
 )
 
@@ -26,35 +28,47 @@ type Wire string
 // The wires.
 const (
 	RawWire  Wire = "raw"  // raw sockets, through Linux's IP stack
-	FastWire Wire = "fast" // packet sockets where they can serve, past the stack; raw sockets for the rest
+	FastWire Wire = "fast" // past the stack, by a program or packet sockets; raw sockets for what these cannot serve
 	AutoWire Wire = "auto" // the fast one, but not past rules of others that may have something to say about IPsec
+
+	ProgramWire Wire = "tcx"    // the fast one, that receives by a program or not at all
+	PacketWire  Wire = "packet" // the fast one, that receives by packet sockets also where a program could stand
 )
 
 // ParseWire reads the name of a wire.
 func ParseWire(name string) (Wire, error) {
 	switch w := Wire(name); w {
-	case RawWire, FastWire, AutoWire:
+	case RawWire, FastWire, AutoWire, ProgramWire, PacketWire:
 		return w, nil
 	}
-	return "", fmt.Errorf("no wire is called %q; there are raw, fast and auto", name)
+	return "", fmt.Errorf("no wire is called %q; there are raw, fast, auto, tcx and packet", name)
 }
 
-// jumbo is the largest packet that the ring has frames for, whatever an interface may carry: frames of more would be few.
+// jumbo is the largest packet that the ring has room for, whatever an interface may carry: frames of more would be few.
 const jumbo = 9000
 
-// fastWire is what keeps the fast wire's parts in agreement: the packet sockets that take packets, the rules that keep the
-// same packets from the stack, and what the kernel tells of interfaces, addresses and rules of others.
+// fastWire is what keeps the fast wire's parts in agreement: the program or the packet sockets that take packets, the rules that
+// keep from the stack what sockets take, and what the kernel tells of interfaces, addresses and rules of others.
 type fastWire struct {
 	kernel    *Kernel
 	kind      Wire
 	sender    *packet.Sender
-	receiver  *packet.Receiver
+	receiver  taker
+	program   *tcx.Receiver    // the receiver, if it is one
+	socket    *packet.Receiver // the receiver, if it is one
 	datagrams *packet.Datagrams
 	ingress   *nft.Ingress
 	watcher   *route.EndsWatcher
 	outRaw    atomic.Bool // packets must not leave the fast way
 	receives  atomic.Bool // some interface is served
 	served    service     // what the rules keep from the stack
+}
+
+// taker is what takes ESP and AH in front of the stack.
+type taker interface {
+	link.Link
+	Taken() uint64
+	Lost() uint64
 }
 
 // service is what the fast wire serves.
@@ -67,13 +81,13 @@ type service struct {
 // openFastWire puts the fast wire in front of the path's raw one and begins to listen; packets come with start. Under
 // AutoWire a kernel that lacks something is no error: then there is the raw wire.
 func (k *Kernel) openFastWire(kind Wire, path *Path) (*fastWire, error) {
-	if kind != FastWire && kind != AutoWire {
+	if kind == RawWire {
 		return nil, nil
 	}
 	f := &fastWire{kernel: k, kind: kind}
 	before := len(k.undo)
 	err := f.open(path)
-	if err == nil || kind == FastWire {
+	if err == nil || kind != AutoWire {
 		return f, err
 	}
 	k.Log.Printf(syslog.LOG_NOTICE, "no fast wire: %v", err)
@@ -110,8 +124,7 @@ func (f *fastWire) open(path *Path) error {
 	if err != nil {
 		return fmt.Errorf("cannot list interfaces and addresses: %w", err)
 	}
-	largest := min(max(ends.MTU, 1500), jumbo)
-	if f.receiver, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: k.memory.ring(), Largest: largest}); err != nil {
+	if err := f.openReceiver(min(max(ends.MTU, 1500), jumbo)); err != nil {
 		return err
 	}
 	k.atShutdown(f.receiver.Close)
@@ -129,6 +142,25 @@ func (f *fastWire) open(path *Path) error {
 	k.loop(func() error { return path.Inbound(f.receiver) })
 	k.loop(func() error { return path.InboundUDP(f.datagrams) })
 	return nil
+}
+
+// openReceiver opens what takes packets of up to largest bytes in front of the stack: a program where the kernel takes one from us,
+// or else a packet socket.
+func (f *fastWire) openReceiver(largest int) (err error) {
+	memory := f.kernel.memory.ring()
+	if f.kind != PacketWire {
+		if f.program, err = tcx.Open(tcx.Config{Memory: memory, Largest: largest}); err == nil {
+			f.receiver = f.program
+			return nil
+		}
+		if f.kind == ProgramWire {
+			return err
+		}
+		f.kernel.Log.Printf(syslog.LOG_INFO, "fast wire: a packet socket receives: %v", err)
+	}
+	f.socket, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: memory, Largest: largest})
+	f.receiver = f.socket
+	return err
 }
 
 // start lets packets come, and follows what decides about them, until Shutdown.
@@ -191,22 +223,20 @@ func (f *fastWire) run(quit <-chan struct{}) error {
 	}
 }
 
-// follow makes sockets and rules serve what there is now. First the sockets take more, then the rules change, at last the
-// sockets take less: for a moment a packet may come twice, which the replay window sees, but none is lost.
+// follow makes program, sockets and rules serve what there is now. First the sockets take more, then the rules change, at last
+// the sockets take less: for a moment a packet may come twice, which the replay window sees, but none is lost.
 func (f *fastWire) follow() error {
 	for n := 1; ; n++ {
 		goal, err := f.goal()
 		if err != nil {
 			return err
 		}
-		lost, err := f.ingress.Lost()
+		lost, err := f.undone()
 		if err != nil || !lost && goal.equal(f.served) {
 			return err
 		}
 		f.take(goal.union(f.served))
-		err = f.ingress.Set(nft.Served{
-			Interfaces: goal.interfaces, Local: goal.local, Ends: goal.nat, Largest: f.receiver.Largest(),
-		})
+		err = f.keep(goal)
 		if n < attempts && (errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)) {
 			continue // an interface went away meanwhile
 		}
@@ -221,6 +251,25 @@ func (f *fastWire) follow() error {
 	}
 }
 
+// undone says whether somebody has taken away what keeps packets from the stack.
+func (f *fastWire) undone() (bool, error) {
+	lost, err := f.ingress.Lost()
+	return lost || f.program != nil && f.program.Detached(), err
+}
+
+// keep keeps packets from the stack.
+func (f *fastWire) keep(s service) error {
+	rules := nft.Served{Interfaces: s.interfaces, Local: s.local, Ends: s.nat}
+	if f.program == nil {
+		rules.Largest = f.socket.Largest()
+		return f.ingress.Set(rules)
+	}
+	err := f.kernel.inside(func() error {
+		return f.program.Serve(tcx.Served{Interfaces: s.interfaces, Local: s.local})
+	})()
+	return errors.Join(err, f.ingress.Set(rules))
+}
+
 // goal is what is to be served now.
 func (f *fastWire) goal() (service, error) {
 	ends, err := f.watcher.Ends()
@@ -232,6 +281,7 @@ func (f *fastWire) goal() (service, error) {
 		err := f.kernel.inside(func() error {
 			others, err := nft.Foreign()
 			in, out = others.In || othersListen(), others.Out
+			maps.DeleteFunc(ends.Interfaces, func(i int, _ string) bool { return tcx.Foreign(i, f.program) })
 			return err
 		})()
 		if err != nil {
@@ -279,7 +329,9 @@ func (f *fastWire) take(s service) {
 	for _, e := range s.nat {
 		served.Ends[e] = true
 	}
-	f.receiver.Serve(served)
+	if f.socket != nil {
+		f.socket.Serve(served)
+	}
 	f.datagrams.Serve(served)
 }
 

@@ -33,6 +33,15 @@ func (k *Kernel) addWireStats() error {
 	}{
 		{"in", "The wire on which protected packets come in: raw or fast", kind(func(f *fastWire) bool { return f.receives.Load() })},
 		{"out", "The wire on which protected packets go out: raw or fast", kind(func(f *fastWire) bool { return !f.outRaw.Load() })},
+		{"hook", "What takes packets on the fast wire: tcx, a program; packet, a packet socket; none", func(f *fastWire) string {
+			switch {
+			case f == nil:
+				return "none"
+			case f.program != nil:
+				return string(ProgramWire)
+			}
+			return string(PacketWire)
+		}},
 		{"received", "Packets that came in over the fast wire", count(func(f *fastWire) uint64 { return f.receiver.Taken() + f.datagrams.Taken() })},
 		{"lost", "Packets that found the ring of the fast wire full", count(func(f *fastWire) uint64 { return f.receiver.Lost() + f.datagrams.Lost() })},
 		{"sent", "Packets that went out over the fast wire", count(func(f *fastWire) uint64 { fast, _ := f.sender.Sent(); return fast })},

@@ -20,6 +20,7 @@ while ! grep -q ready "$work/log"; do
 	sleep 0.05
 done
 test "\$(cat /run/kipsec/default/sys/net/inet/ipsec/dfbit)" = 0
+test "\$(sysctl -n net.inet.ipsec.wire.hook)" = packet # programs are for the first user namespace
 echo 2 >/run/kipsec/default/sys/net/inet/ipsec/dfbit
 test "\$(sysctl -n net.inet.ipsec.dfbit)" = 2
 setkey -c <<EOF

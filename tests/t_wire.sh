@@ -12,6 +12,11 @@ wired() {
 	wait_for 8 sh -c "grep -qx $3 '$(sys "$1")/net/inet/ipsec/wire/$2'" || fail "wire.$2 of $1 is $(cat "$(sys "$1")/net/inet/ipsec/wire/$2"), want $3"
 }
 
+# programs HOST DEVICE: how many programs take packets there, in front of the stack; nothing where the kernel has no place for them.
+here=$(cd "$(dirname "$0")" && pwd)
+programs() { at "$1" python3 "$here/tcx.py" count "$2" 2>/dev/null || :; }
+case $(programs left to-right) in 0) takes=tcx ;; *) takes=packet ;; esac
+
 # counter HOST NAME
 counter() { cat "$(sys "$1")/net/inet/ipsec/wire/$2"; }
 
@@ -48,7 +53,7 @@ protect() {
 }
 
 head -c 2000000 /dev/urandom >"$work/data"
-for wires in "fast fast" "fast raw" "raw fast" "auto auto"; do
+for wires in "fast packet" "packet raw" "raw fast" "auto auto"; do
 	daemon left -wire "${wires% *}"
 	daemon right -wire "${wires#* }"
 	for proto in "esp" "esp-udp [4500]" "esp-udp [4600]"; do
@@ -64,13 +69,20 @@ for wires in "fast fast" "fast raw" "raw fast" "auto auto"; do
 		fi
 	done
 	case $wires in
-	fast*)
+	fast* | packet*)
 		[ "$(counter left sent)" -gt 1000 ] || fail "the fast wire sent $(counter left sent)"
 		[ "$(counter left received)" -gt 100 ] || fail "the fast wire received $(counter left received)"
 		;;
 	raw*) equal "sent over the fast wire" "$(counter left sent)" 0 ;;
 	esac
 	equal "replayed packets" "$(at right "$BIN/sysctl" -n net.inet.ipsec.stats.in_espreplay)" 0
+	case $wires in
+	raw*) takes_now=none standing=0 ;;
+	packet*) takes_now=packet standing=0 ;;
+	*) takes_now=$takes standing=1 ;;
+	esac
+	equal "what takes packets" "$(counter left hook)" $takes_now
+	[ $takes = packet ] || equal "programs" "$(programs left to-right)" $standing
 	[ "$wires" = "auto auto" ] || { stop left; stop right; }
 done
 protect esp
@@ -108,6 +120,15 @@ wired left in raw # within five seconds: nobody tells of a socket
 kill "$(pid other)"
 wired left in fast
 
+if [ $takes = tcx ]; then
+	behind other left python3 "$here/tcx.py" stand to-right
+	wired left in raw
+	equal "programs" "$(programs left to-right)" 1
+	kill "$(pid other)"
+	wired left in fast
+	equal "programs" "$(programs left to-right)" 1
+fi
+
 step "enabled 0 leaves ESP to the stack"
 at left "$BIN/sysctl" -q -w net.inet.ipsec.enabled=0
 wired left in raw
@@ -140,7 +161,7 @@ must at left ping -c 1 -W 2 10.1.0.2 >/dev/null
 
 step "a flood finds the memory bounded, and PF_KEY and the mount answer"
 traffic=$(helper traffic) || fail "no go to build the traffic with"
-for w in raw fast; do
+for w in raw packet fast; do
 	stop left
 	daemon left -wire $w -memory 32
 	protect esp
@@ -160,22 +181,30 @@ for w in raw fast; do
 done
 refuse "$BIN/kipsecd" -netns "$tag-left" -memory 1 2>/dev/null
 
-step "a killed daemon's rules let no ESP in, until the next start or -cleanup"
+step "a killed daemon's program is gone, its rules let no ESP in, until the next start or -cleanup"
 kill -9 "$(pid left)"
 gone "$(pid left)" || :
-must at left nft list table netdev kipsec >/dev/null
+[ $takes = packet ] || equal "programs of the dead" "$(programs left to-right)" 0
+daemon left -wire packet
+kill -9 "$(pid left)"
+gone "$(pid left)" || :
+must at left nft list table netdev kipsec >"$work/rules"
+contains "the rules of the dead" "$work/rules" "@local32 .*drop"
 daemon left -wire raw
 refuse at left nft list table netdev kipsec >/dev/null 2>&1
 kill -9 "$(pid left)"
 gone "$(pid left)" || :
 must "$BIN/kipsecd" -netns "$tag-left" -cleanup
-daemon left -wire fast
+daemon left -wire packet
 must at left nft list table netdev kipsec >/dev/null
 kill -9 "$(pid left)"
 gone "$(pid left)" || :
 must "$BIN/kipsecd" -netns "$tag-left" -cleanup
 refuse at left nft list table netdev kipsec >/dev/null 2>&1
-daemon left -wire fast
-stop left
-refuse at left nft list table netdev kipsec >/dev/null 2>&1
+for w in fast packet; do
+	daemon left -wire $w
+	stop left
+	refuse at left nft list table netdev kipsec >/dev/null 2>&1
+	[ $takes = packet ] || equal "programs" "$(programs left to-right)" 0
+done
 refuse "$BIN/kipsecd" -netns "$tag-left" -wire slow 2>"$work/err"

@@ -88,7 +88,7 @@ func flags(o *options) *flag.FlagSet {
 		return nil
 	})
 	f.StringVar(&o.sysctl, "sysctl", "", "set the variables of `FILE`, lines name=value")
-	f.Func("wire", "carry protected packets over the `WIRE` raw, fast, or auto: the fast one where it goes past no rules of others (default: auto)", func(name string) (err error) {
+	f.Func("wire", "carry protected packets over the `WIRE` raw, fast, or auto: the fast one where it goes past no rules of others (default: auto); tcx or packet: fast, and receive that way", func(name string) (err error) {
 		o.wire, err = kern.ParseWire(name)
 		return err
 	})

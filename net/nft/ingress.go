@@ -21,7 +21,7 @@ import (
 type Served struct {
 	Interfaces map[int]string      // names by index
 	Local      map[netip.Addr]bool // destinations
-	Largest    int                 // length in bytes, of what is not in UDP
+	Largest    int                 // length in bytes, of what is not in UDP; 0: that is not kept
 
 	Ends []netip.AddrPort // of ESP in UDP, beside port 4500 of all destinations
 }
@@ -80,7 +80,9 @@ func (i *Ingress) Set(s Served) error {
 				_ = tx.SetAddElements(local, part)
 			}
 			for _, protocol := range protocols {
-				rules = append(rules, servedBy(f, protocol, s.Largest))
+				if s.Largest > 0 {
+					rules = append(rules, servedBy(f, protocol, s.Largest))
+				}
 			}
 			rules = append(rules, servedInUDP(f, ofPort4500(f)))
 			if list := f.endElements(s.Ends); len(list) > 0 {

@@ -1,7 +1,8 @@
 // Package packet is the fast wire: packet sockets (AF_PACKET), which skip Linux's IP stack in both directions.
 //
 // A Receiver takes protected packets from a ring in memory that the kernel fills, before the stack has seen them; package
-// nft's ingress rules keep the stack from working on the same packets. A Sender puts packets on Ethernet interfaces for
+// nft's ingress rules keep the stack from working on the same packets. Where the kernel lets us, package tcx does the work of both, at less
+// cost. A Sender puts packets on Ethernet interfaces for
 // neighbours that package route has found. Whatever either of them cannot serve is left to the raw sockets of package
 // rawip: a Receiver takes no IPComp, no fragments, no packets with IPv4 options or IPv6 extension headers and none larger
 // than a frame of its ring; a Sender hands what has no Ethernet way to its fallback. The rules of both are exact: a packet is taken by
