@@ -16,9 +16,14 @@ type Explanation struct {
 	Packet wire.Packet
 	Off    bool        // net.inet.ipsec.enabled is 0: nothing else was asked
 	Exempt bool        // policies are not asked about neighbour discovery nor, inbound, about IPsec itself
-	Socket bool        // a socket of this host may decide, for some have policies of their own
 	Policy *spd.Policy // the one that decides; nil: none matches
 	Also   *spd.Policy // inbound: another one that must accept the packet, of direction in or fwd; mostly nil
+
+	// Sockets of this host may decide, for some have policies of their own. Socket is that of the one that sends or gets the packet,
+	// nil if it has none or is not known. OfSocket says that Policy is what it wants, and not of the SPD.
+	Sockets  bool
+	Socket   *spd.SocketPolicy
+	OfSocket bool
 
 	// Action is what Output, CheckOutput or Check answer: Pass, Send, Reassemble, or Drop with Why.
 	Action Action
@@ -92,11 +97,7 @@ func (e *Engine) Explain(dir pfkey.Dir, packet []byte) (*Explanation, error) {
 	if err := wire.Parse(packet, &x.Packet); err != nil {
 		return nil, err
 	}
-	here := x.Packet.Flow.Dst
-	if dir == pfkey.DirOut {
-		here = x.Packet.Flow.Src
-	}
-	x.Socket = e.Local != nil && e.Local(here) && e.Sockets != nil && e.Sockets.Any()
+	e.explainSocket(x, dir)
 	switch {
 	case e.off():
 		x.Off, x.Action = true, Pass
@@ -110,11 +111,36 @@ func (e *Engine) Explain(dir pfkey.Dir, packet []byte) (*Explanation, error) {
 	return x, nil
 }
 
+// explainSocket finds the socket of the packet, if it has ports.
+func (e *Engine) explainSocket(x *Explanation, dir pfkey.Dir) {
+	flow := x.Packet.Flow
+	if dir == pfkey.DirOut {
+		flow.Src, flow.Dst, flow.SrcPort, flow.DstPort = flow.Dst, flow.Src, flow.DstPort, flow.SrcPort
+	}
+	x.Sockets = e.Local != nil && e.Local(flow.Dst) && e.Sockets != nil && e.Sockets.Any()
+	if !x.Sockets || e.Receiver == nil || !flow.HasPorts || flow.Proto != wire.ProtoTCP && flow.Proto != wire.ProtoUDP {
+		return
+	}
+	if s, err := e.Receiver(&flow, 0); err == nil {
+		x.Sockets, x.Socket = false, s
+	}
+}
+
 func (e *Engine) explainOutput(x *Explanation, packet []byte) {
 	p := &x.Packet
-	if e.unreachable(p) {
-		x.Policy, x.Action, x.Why = e.decideLocalScope(p, packet)
-	} else {
+	switch {
+	case x.Socket != nil:
+		x.Policy, x.Action, x.Why = e.decideSocket(p, packet, x.Socket)
+		if e.unreachable(p) {
+			x.Policy, x.Action, x.Why = localScope(x.Policy, x.Action, x.Why)
+		}
+		own := x.Socket.For(pfkey.DirOut, p.Version == 6)
+		if x.OfSocket = own != nil && (x.Socket.Privileged || e.lookup(pfkey.DirOut, p, nil) == nil); x.OfSocket {
+			x.Policy = own
+		}
+	case e.unreachable(p):
+		x.Policy, x.Action, x.Why = localScope(e.decide(p, packet, nil))
+	default:
 		x.Policy, x.Action, x.Why = e.decide(p, packet, nil)
 	}
 	if x.Action != Send {
@@ -189,6 +215,15 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 	if x.Also = m.in; m.decided == m.in {
 		x.Also = m.fwd
 	}
+	var clear history
+	if x.Socket != nil {
+		x.Why = e.judgeForSocket(p, &clear, m.in, why, x.Socket)
+		own := x.Socket.For(pfkey.DirIn, p.Version == 6)
+		x.OfSocket = own != nil && (own.Type != pfkey.PolicyBypass || x.Socket.Privileged) && (x.Socket.Privileged || m.in == nil)
+		if x.OfSocket {
+			x.Policy, x.Also = own, nil
+		}
+	}
 	if x.Why == stats.OK {
 		x.Action = Pass
 	}
@@ -216,7 +251,9 @@ func (e *Engine) explainInput(x *Explanation, packet []byte) {
 			h.n++
 		}
 	}
-	_, x.Protected = e.judge(p, packet, &h)
+	if m, x.Protected = e.judge(p, packet, &h); x.Socket != nil {
+		x.Protected = e.judgeForSocket(p, &h, m.in, x.Protected, x.Socket)
+	}
 }
 
 // arrival finds a usable SA whose packets satisfy a request.

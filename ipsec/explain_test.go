@@ -47,7 +47,18 @@ func (w *world) request() spd.Request {
 	return r
 }
 
-// kernel is a host of which anything may be.
+// rule is what a socket wants.
+func (w *world) rule() *spd.Rule {
+	switch w.IntN(4) {
+	case 0:
+		return nil
+	case 1:
+		return &spd.Rule{Type: pfkey.PolicyBypass}
+	}
+	return &spd.Rule{Type: pfkey.PolicyIPsec, Requests: []spd.Request{w.request()}}
+}
+
+// kernel is a host of which anything may be, and where each packet may have a socket that wants something.
 func (w *world) kernel() *host {
 	h := newHost(w.t)
 	for range w.IntN(7) {
@@ -84,6 +95,9 @@ func (w *world) kernel() *host {
 		} else if _, err := h.SADB.Add(p); err == nil {
 			w.params = append(w.params, p)
 		}
+	}
+	if w.IntN(3) == 0 {
+		h.socket(w.IntN(2) == 0, w.rule(), w.rule())
 	}
 	k := h.Knobs.Family(w.f == 1)
 	set(w.t, k.ESPTransDeflev.Store(pick(w, int32(1), 2)), k.ESPNetDeflev.Store(pick(w, int32(1), 2)), k.AHTransDeflev.Store(pick(w, int32(1), 2)),
@@ -127,9 +141,12 @@ func TestExplainIsWhatOutputDoes(t *testing.T) {
 		var v Verdict
 		b := bufferFrom(raw)
 		defer b.Free()
-		if h.unreachable(&x.Packet) {
+		switch {
+		case x.Socket != nil:
+			v = h.OutputSocket(b, x.Socket)
+		case h.unreachable(&x.Packet):
 			v = h.CheckOutput(raw)
-		} else {
+		default:
 			v = h.Output(b)
 		}
 		seen[fmt.Sprint(x.Action, x.Why)]++

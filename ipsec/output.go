@@ -352,8 +352,8 @@ func (e *Engine) OutputBesideLater(b *mbuf.Buf, s *Sealing) Verdict {
 	return e.OutputLater(b, nil, s)
 }
 
-// CheckOutput decides about an outbound packet for multicast and link-local destinations. It may leave in clear or not at all: where there is an SA for it, or one is required, it ends
-// here. Verdicts: Pass, Drop.
+// CheckOutput decides about an outbound packet for multicast and link-local destinations. It may leave in clear or not at all:
+// where there is an SA for it, or one is required, it ends here. Verdicts: Pass, Drop.
 func (e *Engine) CheckOutput(b []byte) Verdict {
 	if e.off() {
 		return Verdict{Action: Pass}
@@ -363,24 +363,28 @@ func (e *Engine) CheckOutput(b []byte) Verdict {
 		p.Version = version(b)
 		return e.drop(stats.OutMalformed, &p, 0, nil, 0)
 	}
-	policy, action, why := e.decideLocalScope(&p, b)
+	policy, action, why := localScope(e.decide(&p, b, nil))
+	return e.carryOutLocalScope(&p, policy, action, why)
+}
+
+// carryOutLocalScope does what localScope says.
+func (e *Engine) carryOutLocalScope(p *wire.Packet, policy *spd.Policy, action Action, why stats.Reason) Verdict {
 	if action == Send {
 		var steps [maxSteps]step
-		n, v := e.plan(&p, policy, &steps, nil)
+		n, v := e.plan(p, policy, &steps, nil)
 		if n <= 0 {
 			return v
 		}
 		why = stats.OutLocalScope
 	}
 	if why != stats.OK {
-		return e.drop(why, &p, 0, nil, 0)
+		return e.drop(why, p, 0, nil, 0)
 	}
 	return Verdict{Action: Pass}
 }
 
-// decideLocalScope is decide for a packet that cannot be protected, nor put together.
-func (e *Engine) decideLocalScope(p *wire.Packet, b []byte) (*spd.Policy, Action, stats.Reason) {
-	policy, action, why := e.decide(p, b, nil)
+// localScope is what was decided, for a packet that cannot be protected, nor put together.
+func localScope(policy *spd.Policy, action Action, why stats.Reason) (*spd.Policy, Action, stats.Reason) {
 	switch {
 	case action == Reassemble:
 		return policy, Drop, stats.OutFragment

@@ -42,8 +42,9 @@ func (e *Engine) outputSocket(b *mbuf.Buf, s *spd.SocketPolicy, later *Sealing) 
 		return v
 	}
 	policy, action, why := e.decideSocket(&p, b.Bytes(), s)
-	if action == Send && e.unreachable(&p) {
-		action, why = Drop, stats.OutLocalScope
+	if e.unreachable(&p) {
+		policy, action, why = localScope(policy, action, why)
+		return e.carryOutLocalScope(&p, policy, action, why)
 	}
 	return e.carryOut(b, &p, policy, action, why, nil, later)
 }
@@ -105,7 +106,7 @@ func (e *Engine) acceptForSocket(p *wire.Packet, b []byte, h *history, policy *s
 	}
 	matters := false
 	for _, s := range wanted {
-		if s.Unknown() || (e.judgeSocket(p, h, policy, why, s) == stats.OK) != (why == stats.OK) {
+		if s.Unknown() || e.judgeForSocket(p, h, policy, why, s) != why {
 			matters = true
 			break
 		}
@@ -120,7 +121,15 @@ func (e *Engine) acceptForSocket(p *wire.Packet, b []byte, h *history, policy *s
 	case s == nil:
 		return why
 	}
-	return e.judgeSocket(p, h, policy, why, s)
+	return e.judgeForSocket(p, h, policy, why, s)
+}
+
+// judgeForSocket is judgeSocket, with the reason of the SPD where that comes to the same.
+func (e *Engine) judgeForSocket(p *wire.Packet, h *history, policy *spd.Policy, why stats.Reason, s *spd.SocketPolicy) stats.Reason {
+	if judged := e.judgeSocket(p, h, policy, why, s); (judged == stats.OK) != (why == stats.OK) {
+		return judged
+	}
+	return why
 }
 
 // judgeSocket is the table above for a packet that arrives. policy and why are what the SPD says of it.

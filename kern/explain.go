@@ -34,7 +34,7 @@ func (k *Kernel) Explain(dir pfkey.Dir, packet []byte) (string, error) {
 			return "", err
 		}
 		t.explain(d, x)
-		if x.Socket && dir != pfkey.DirFwd && !x.Off && !x.Exempt {
+		if x.Sockets && dir != pfkey.DirFwd && !x.Off && !x.Exempt {
 			t.line("sockets have policies of their own; for a packet of theirs it may be otherwise")
 		}
 	}
@@ -65,11 +65,29 @@ func (t *text) explain(dir pfkey.Dir, x *ipsec.Explanation) {
 		t.line("is taken out of its protection by the SA of its SPI; policies are asked about what is inside")
 		return
 	}
-	t.policy(x)
+	if x.Socket != nil {
+		t.socket(dir, x)
+	}
+	if !x.OfSocket {
+		t.policy(x)
+	}
 	if dir == pfkey.DirIn {
 		t.arrives(x)
 	} else {
 		t.leaves(x)
+	}
+}
+
+// socket tells what the socket of the packet wants.
+func (t *text) socket(dir pfkey.Dir, x *ipsec.Explanation) {
+	wants := polstr.Format(key.SocketPolicy(x.Socket, dir))
+	switch {
+	case x.OfSocket:
+		t.line("its socket decides: %s", wants)
+	case x.Socket.Rule(dir) == nil:
+		t.line("its socket leaves that to the SPD: %s", wants)
+	default:
+		t.line("its socket has no privilege, so that the SPD comes first: %s", wants)
 	}
 }
 

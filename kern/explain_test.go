@@ -13,6 +13,7 @@ import (
 	"kipsec/ipsec/setkey"
 	"kipsec/ipsec/spd"
 	"kipsec/net/mbuf"
+	"kipsec/net/wire"
 )
 
 const explainScript = `
@@ -149,6 +150,31 @@ func TestExplain(t *testing.T) {
 	}
 	if got := ask(question); !strings.HasSuffix(got, may) {
 		t.Errorf("a socket has a policy, but\n%s", got)
+	}
+	bypass := &spd.Rule{Type: pfkey.PolicyBypass}
+	esp := &spd.Rule{Type: pfkey.PolicyIPsec, Requests: []spd.Request{{Proto: wire.ProtoESP, Mode: pfkey.ModeTransport, Level: pfkey.LevelRequire}}}
+	for _, c := range []struct {
+		dir        string
+		privileged bool
+		in, out    *spd.Rule
+		want       string
+	}{
+		{"out", true, nil, bypass, "\tits socket decides: out bypass\n\tleaves in clear\n"},
+		{"out", true, bypass, nil, "\tits socket leaves that to the SPD: out entrust\n\tno policy matches, net.inet.ipsec.def_policy decides\n\tleaves in clear\n"},
+		{"out", false, nil, bypass, "\tits socket decides: out bypass\n\tis dropped: out-socket-bypass"},
+		{"out", true, nil, esp, "\tits socket decides: out ipsec esp/transport//require\n\tesp/transport//require (require): no SA from 10.9.0.1 to 10.9.0.2\n\tis dropped: out-no-key"},
+		{"in", true, esp, nil, "\tits socket decides: in ipsec esp/transport//require\n\tin clear it is dropped: in-socket"},
+		{"in", false, bypass, nil, "\tits socket has no privilege, so that the SPD comes first: in bypass\n\tno policy matches, net.inet.ipsec.def_policy decides\n\tis accepted in clear\n"},
+	} {
+		k.Engine.Receiver = func(f *wire.Flow, _ uint32) (*spd.SocketPolicy, error) {
+			if mine := map[string]uint16{"in": 22, "out": 1024}[c.dir]; f.DstPort != mine {
+				t.Errorf("%s: asked for port %d, want %d", c.dir, f.DstPort, mine)
+			}
+			return spd.NewSocketPolicy(c.privileged, c.in, c.out), nil
+		}
+		if got := ask(c.dir + " 10.9.0.1[1024] 10.9.0.2[22] tcp"); !strings.HasPrefix(got, c.dir+" 10.9.0.1[1024] 10.9.0.2[22] 6(tcp)\n"+c.want) {
+			t.Errorf("%+v: got\n%s", c, got)
+		}
 	}
 	k.Knobs.Enabled.Store(0)
 	if got, want := ask("out 10.0.0.1 10.0.0.2 icmp 8"), "out 10.0.0.1 10.0.0.2 1(icmp) 8,0\n\tpasses: net.inet.ipsec.enabled is 0\n"; got != want {
