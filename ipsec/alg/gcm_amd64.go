@@ -3,7 +3,6 @@ package alg
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/subtle"
 	"encoding/binary"
 	"slices"
 	"unsafe"
@@ -34,7 +33,7 @@ func newGCM(key []byte, tag int) (cipher.AEAD, error) {
 }
 
 // vectorGCM is GCM (NIST SP 800-38D) for nonces of 12 bytes and at most 16 bytes of associated data; others are a bug of the
-// caller. It works in place, or from one place to another that does not overlap it. What assembly reads stands first.
+// caller. What assembly reads stands first.
 type vectorGCM struct {
 	schedule [15 * aes.BlockSize]byte
 	rounds   uint64
@@ -46,7 +45,10 @@ type vectorGCM struct {
 	tag int // bytes
 }
 
-var _ cipher.AEAD = (*vectorGCM)(nil)
+var _ interface {
+	cipher.AEAD
+	inPlace
+} = (*vectorGCM)(nil)
 
 const gcmNonce = 12
 
@@ -70,51 +72,62 @@ func (g *vectorGCM) NonceSize() int { return gcmNonce }
 
 func (g *vectorGCM) Overhead() int { return g.tag }
 
-// front is what goes in beside the data: the counter of the tag, and the associated data.
-func (g *vectorGCM) front(nonce, aad []byte) (counter, block [aes.BlockSize]byte) {
-	if len(nonce) != gcmNonce || len(aad) > len(block) {
-		panic("alg: no nonce or associated data of ESP")
+// sealInPlace implements inPlace.
+func (g *vectorGCM) sealInPlace(n nonce, a associated, body []byte) {
+	var tag [aes.BlockSize]byte
+	g.crypt(n, a, body[:len(body)-g.tag], &tag, false)
+	copy(body[len(body)-g.tag:], tag[:])
+}
+
+// openInPlace implements inPlace.
+func (g *vectorGCM) openInPlace(n nonce, a associated, body []byte) bool {
+	var tag, want [aes.BlockSize]byte
+	body, icv := body[:len(body)-g.tag], body[len(body)-g.tag:]
+	g.crypt(n, a, body, &tag, true)
+	copy(want[:], icv)
+	clear(tag[g.tag:])
+	// As one word, so that how long it takes tells nothing.
+	differ := binary.LittleEndian.Uint64(tag[:]) ^ binary.LittleEndian.Uint64(want[:])
+	differ |= binary.LittleEndian.Uint64(tag[8:]) ^ binary.LittleEndian.Uint64(want[8:])
+	if differ != 0 {
+		clear(body)
 	}
-	copy(counter[:], nonce)
-	counter[15] = 1
-	copy(block[:], aad)
-	return counter, block
+	return differ == 0
+}
+
+func (g *vectorGCM) crypt(n nonce, a associated, data []byte, tag *[aes.BlockSize]byte, open bool) {
+	const one = 1 << 56 // as 32 bits in the order of the network, behind what is left of the nonce
+	cryptGCM(g, uint64(n.salt)|n.iv<<32, n.iv>>32|one, a.first, a.second, a.len, unsafe.SliceData(data), len(data), tag, open)
 }
 
 // Seal implements cipher.AEAD.
 func (g *vectorGCM) Seal(dst, nonce, plaintext, aad []byte) []byte {
-	counter, block := g.front(nonce, aad)
 	n, from := len(plaintext), len(dst)
 	dst = slices.Grow(dst, n+g.tag)[:from+n+g.tag]
-	var tag [aes.BlockSize]byte
-	cryptGCM(g, &counter, &block, len(aad), unsafe.SliceData(dst[from:]), unsafe.SliceData(plaintext), n, &tag, false)
-	copy(dst[from+n:], tag[:])
+	copy(dst[from:], plaintext)
+	g.sealInPlace(nonceOf(nonce), associatedOf(aad), dst[from:])
 	return dst
 }
 
 // Open implements cipher.AEAD. What it has written is cleared when the tag is wrong.
 func (g *vectorGCM) Open(dst, nonce, ciphertext, aad []byte) ([]byte, error) {
-	counter, block := g.front(nonce, aad)
-	n, from := len(ciphertext)-g.tag, len(dst)
-	if n < 0 {
+	n, from := len(ciphertext), len(dst)
+	if n < g.tag {
 		return nil, errOpen
 	}
 	dst = slices.Grow(dst, n)[:from+n]
-	var tag, want [aes.BlockSize]byte
-	copy(want[:], ciphertext[n:])
-	cryptGCM(g, &counter, &block, len(aad), unsafe.SliceData(dst[from:]), unsafe.SliceData(ciphertext), n, &tag, true)
-	if subtle.ConstantTimeCompare(tag[:g.tag], want[:g.tag]) != 1 {
-		clear(dst[from:])
+	copy(dst[from:], ciphertext)
+	if !g.openInPlace(nonceOf(nonce), associatedOf(aad), dst[from:]) {
 		return nil, errOpen
 	}
-	return dst, nil
+	return dst[:from+n-g.tag], nil
 }
 
-// cryptGCM encrypts or, with open, decrypts n bytes from src to dst, and makes the tag of what is encrypted. nonce is the
-// counter block of the tag, aad is filled up with zeros.
+// cryptGCM encrypts or, with open, decrypts n bytes of data, and makes the tag of what is encrypted. nonce and counter are the
+// counter block of the tag, aad and more the associated data and zeros, as they would be read from memory.
 //
 //go:noescape
-func cryptGCM(key *vectorGCM, nonce, aad *[aes.BlockSize]byte, aadLen int, dst, src *byte, n int, tag *[aes.BlockSize]byte, open bool)
+func cryptGCM(key *vectorGCM, nonce, counter, aad, more uint64, aadLen int, data *byte, n int, tag *[aes.BlockSize]byte, open bool)
 
 // multiplyGCM multiplies two elements in the form of vectorGCM.powers.
 //

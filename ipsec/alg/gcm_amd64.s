@@ -41,8 +41,8 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 //	X31        GHASH so far, bytes reversed; all else of Z31 is 0
 //	Z12 … Z15  powers 16 to 1 of the hash key
 //	Z8 Z9 Z10  a product: low, middle and high part; Z11 is for whoever needs it
-//	SI DI CX   from, to, how many bytes are left; DX whether they come in encrypted
-//	R9 R11     the powers, the counter of the tag
+//	SI CX      the data, how many bytes are left; DX whether they come in encrypted
+//	R9 R10     the powers; the tag, which is its mask until the end
 
 // products adds those of x and y to Z8, Z9, Z10.
 #define products(x, y) \
@@ -90,12 +90,13 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 // prepare does what comes before the data.
 #define prepare \
 	MOVQ           key+0(FP), AX; \
-	MOVQ           nonce+8(FP), R11; \
-	MOVQ           aad+16(FP), R12; \
-	MOVQ           dst+32(FP), DI; \
-	MOVQ           src+40(FP), SI; \
-	MOVQ           n+48(FP), CX; \
-	MOVBQZX        open+64(FP), DX; \
+	VMOVQ          nonce+8(FP), X6; \
+	VPINSRQ        $1, counter+16(FP), X6, X6; \
+	VMOVQ          aad+24(FP), X5; \
+	VPINSRQ        $1, more+32(FP), X5, X5; \
+	MOVQ           data+48(FP), SI; \
+	MOVQ           n+56(FP), CX; \
+	MOVBQZX        open+72(FP), DX; \
 	MOVQ           240(AX), BX; \
 	LEAQ           256(AX), R9; \
 	SHLQ           $4, BX; \
@@ -115,21 +116,20 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	VBROADCASTI32X4 128(AX), Z24; \
 	VBROADCASTI32X4 144(AX), Z25; \
 	VBROADCASTI32X4 (BX), Z26; \
-	VBROADCASTI32X4 (R11), Z27; \
-	VPSHUFB        Z29, Z27, Z27; \
+	VPSHUFB        X29, X6, X7; \
+	VSHUFI32X4     $0, Z7, Z7, Z27; \
 	VPADDD         firstFour<>(SB), Z27, Z27; \
 	VMOVDQU64      0(R9), Z12; \
 	VMOVDQU64      64(R9), Z13; \
 	VMOVDQU64      128(R9), Z14; \
 	VMOVDQU64      192(R9), Z15; \
-	VMOVDQU64      (R12), X31; \
-	VPSHUFB        X29, X31, X31; \
+	VPSHUFB        X29, X5, X5; \
 	VMOVDQU64      240(R9), X4; \
-	VPCLMULQDQ     $0x00, X4, X31, X8; \
-	VPCLMULQDQ     $0x01, X4, X31, X9; \
-	VPCLMULQDQ     $0x10, X4, X31, X11; \
+	VPCLMULQDQ     $0x00, X4, X5, X8; \
+	VPCLMULQDQ     $0x01, X4, X5, X9; \
+	VPCLMULQDQ     $0x10, X4, X5, X11; \
 	VPXORQ         X11, X9, X9; \
-	VPCLMULQDQ     $0x11, X4, X31, X10; \
+	VPCLMULQDQ     $0x11, X4, X5, X10; \
 	reduce
 
 // hash adds the blocks of Z4 to Z7 to X31. They are 16.
@@ -145,9 +145,8 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	products(Z7, Z15); \
 	reduce
 
-// mask encrypts the tag's counter into X6.
+// mask encrypts X6 but for the last rounds.
 #define mask \
-	VMOVDQU64  (R11), X6; \
 	VPXORQ     X16, X6, X6; \
 	VAESENC    X17, X6, X6; \
 	VAESENC    X18, X6, X6; \
@@ -221,15 +220,13 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	products(Z4, Z5); \
 	ADDQ      $64, R9; \
 	ADDQ      $64, SI; \
-	ADDQ      $64, DI; \
 	SUBQ      $64, CX
 
 // finish adds the block of lengths, and writes the tag.
 #define finish \
 	MOVQ       key+0(FP), R9; \
-	MOVQ       tag+56(FP), R10; \
-	MOVQ       aadLen+24(FP), AX; \
-	MOVQ       n+48(FP), DX; \
+	MOVQ       aadLen+40(FP), AX; \
+	MOVQ       n+56(FP), DX; \
 	SHLQ       $3, AX; \
 	SHLQ       $3, DX; \
 	VMOVQ      DX, X4; \
@@ -243,12 +240,24 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	VPCLMULQDQ $0x11, X5, X4, X10; \
 	reduce; \
 	VPSHUFB    X29, X31, X31; \
-	VPXORQ     X6, X31, X31; \
+	VPXORQ     (R10), X31, X31; \
 	VMOVDQU64  X31, (R10)
 
-// func cryptGCM(key *vectorGCM, nonce, aad *[16]byte, aadLen int, dst, src *byte, n int, tag *[16]byte, open bool)
-TEXT ·cryptGCM(SB), NOSPLIT, $0-65
+// func cryptGCM(key *vectorGCM, nonce, counter, aad, more uint64, aadLen int, data *byte, n int, tag *[16]byte, open bool)
+TEXT ·cryptGCM(SB), NOSPLIT, $0-73
 	prepare
+	mask
+	MOVQ R8, R13
+maskMore:
+	CMPQ R13, BX
+	JEQ  maskEnd
+	VAESENC (R13), X6, X6
+	ADDQ $16, R13
+	JMP  maskMore
+maskEnd:
+	VAESENCLAST X26, X6, X6
+	MOVQ tag+64(FP), R10
+	VMOVDQU64 X6, (R10)
 	CMPQ CX, $256
 	JLT  tail
 blocks:
@@ -275,10 +284,10 @@ end:
 	VPXORQ Z5, Z1, Z1
 	VPXORQ Z6, Z2, Z2
 	VPXORQ Z7, Z3, Z3
-	VMOVDQU64 Z0, 0(DI)
-	VMOVDQU64 Z1, 64(DI)
-	VMOVDQU64 Z2, 128(DI)
-	VMOVDQU64 Z3, 192(DI)
+	VMOVDQU64 Z0, 0(SI)
+	VMOVDQU64 Z1, 64(SI)
+	VMOVDQU64 Z2, 128(SI)
+	VMOVDQU64 Z3, 192(SI)
 	TESTB DX, DX
 	JNE  hashed // what came in is encrypted
 	VMOVDQA64 Z0, Z4
@@ -288,21 +297,10 @@ end:
 hashed:
 	hash
 	ADDQ $256, SI
-	ADDQ $256, DI
 	SUBQ $256, CX
 	CMPQ CX, $256
 	JGE  blocks
 tail:
-	mask
-	MOVQ R8, R13
-maskMore:
-	CMPQ R13, BX
-	JEQ  maskEnd
-	VAESENC (R13), X6, X6
-	ADDQ $16, R13
-	JMP  maskMore
-maskEnd:
-	VAESENCLAST X26, X6, X6
 	TESTQ CX, CX
 	JLE  lengths
 	tailBegins
@@ -322,7 +320,7 @@ pieceEnd:
 	VAESENCLAST Z26, Z0, Z0
 	VMOVDQU8.Z (SI), K1, Z4
 	VPXORQ Z4, Z0, Z0
-	VMOVDQU8 Z0, K1, (DI)
+	VMOVDQU8 Z0, K1, (SI)
 	TESTB DX, DX
 	JNE  pieceHashed
 	VMOVDQU8.Z Z0, K1, Z4

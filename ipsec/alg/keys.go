@@ -16,6 +16,7 @@ type keys struct {
 	block cipher.Block // CBC
 	ctr   *ctrMode
 	aead  cipher.AEAD
+	quick inPlace // aead, if it is one
 	salt  [4]byte
 
 	// IVs. Counter modes use numbers of a range; CBC encrypts them under a random key: unpredictable (RFC 3602 §3).
@@ -57,6 +58,7 @@ func newKeys(s *Suite, encKey, authKey []byte) (*keys, error) {
 	switch {
 	case s.enc.aead != nil:
 		k.aead, err = s.enc.aead(encKey[:cut])
+		k.quick, _ = k.aead.(inPlace)
 	case s.enc.block != nil:
 		if k.block, err = s.enc.block(encKey[:cut]); err != nil {
 			return nil, err

@@ -100,18 +100,24 @@ func (s *Suite) Seal(esp []byte, seq uint64) bool {
 	if k == nil || !s.fits(esp) {
 		return false
 	}
-	w := k.take()
-	if w == nil {
-		return false
+	var w *work
+	if k.quick == nil {
+		if w = k.take(); w == nil {
+			return false
+		}
+		defer k.give(w)
 	}
 	k.nextIV(esp[s.form.iv:s.form.iv+s.form.ivLen], w)
 	k.protect(w, esp, uint32(seq>>32))
-	k.give(w)
 	return true
 }
 
-// protect is Seal for a packet that has its IV.
+// protect is Seal for a packet that has its IV. k.quick does without w.
 func (k *keys) protect(w *work, esp []byte, seqHigh uint32) {
+	if k.quick != nil {
+		k.quick.sealInPlace(k.inPlaceParts(esp, seqHigh))
+		return
+	}
 	if k.aead != nil {
 		k.seal(w, esp, seqHigh)
 		return
@@ -131,6 +137,9 @@ func (s *Suite) Open(esp []byte, seqHigh uint32) bool {
 	k := s.keys.Load()
 	if k == nil || !s.fits(esp) {
 		return false
+	}
+	if k.quick != nil {
+		return k.quick.openInPlace(k.inPlaceParts(esp, seqHigh))
 	}
 	w := k.take()
 	if w == nil {
