@@ -63,23 +63,38 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	VPXORQ     Z11, Z9, Z9; \
 	VPCLMULQDQ $0x11, y, x, Z10
 
-// reduce adds the four products and makes them 128 bits in X31.
-#define reduce \
+// reduceLow and reduceMiddle each take 64 bits off the products, gather adds the four and leaves 128 bits in X31.
+#define reduceLow \
 	VPCLMULQDQ     $0x01, Z8, Z30, Z11; \
 	VPSHUFD        $0x4e, Z8, Z8; \
-	VPTERNLOGQ     $0x96, Z11, Z8, Z9; \
+	VPTERNLOGQ     $0x96, Z11, Z8, Z9
+
+#define reduceMiddle \
 	VPCLMULQDQ     $0x01, Z9, Z30, Z11; \
 	VPSHUFD        $0x4e, Z9, Z9; \
-	VPTERNLOGQ     $0x96, Z11, Z9, Z10; \
+	VPTERNLOGQ     $0x96, Z11, Z9, Z10
+
+#define gather \
 	VEXTRACTI64X4  $1, Z10, Y11; \
 	VPXORQ         Y11, Y10, Y10; \
 	VEXTRACTI32X4  $1, Y10, X11; \
 	VPXORQ         X11, X10, X31
 
+#define reduce \
+	reduceLow; \
+	reduceMiddle; \
+	gather
+
 // counters puts the next four into a register, as blocks.
 #define counters(z) \
 	VPSHUFB Z29, Z27, z; \
 	VPADDD  Z28, Z27, Z27
+
+#define counters4 \
+	counters(Z0); \
+	counters(Z1); \
+	counters(Z2); \
+	counters(Z3)
 
 #define round4(key) \
 	VAESENC key, Z0, Z0; \
@@ -132,13 +147,17 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	VPCLMULQDQ     $0x11, X4, X5, X10; \
 	reduce
 
-// hash adds the blocks of Z4 to Z7 to X31. They are 16.
-#define hash \
+// toHash makes the 16 blocks of Z4 to Z7 what is to be multiplied.
+#define toHash \
 	VPSHUFB Z29, Z4, Z4; \
 	VPSHUFB Z29, Z5, Z5; \
 	VPSHUFB Z29, Z6, Z6; \
 	VPSHUFB Z29, Z7, Z7; \
-	VPXORQ  Z31, Z4, Z4; \
+	VPXORQ  Z31, Z4, Z4
+
+// hash adds the blocks to X31.
+#define hash \
+	toHash; \
 	firstProducts(Z4, Z12); \
 	products(Z5, Z13); \
 	products(Z6, Z14); \
@@ -186,6 +205,30 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	round4(Z21); \
 	round4(Z22); \
 	round4(Z23); \
+	round4(Z24); \
+	round4(Z25)
+
+// hashWhileUpToNine4 does both at once: neither waits for the other.
+#define hashWhileUpToNine4 \
+	VPXORQ Z16, Z0, Z0; \
+	VPXORQ Z16, Z1, Z1; \
+	VPXORQ Z16, Z2, Z2; \
+	VPXORQ Z16, Z3, Z3; \
+	toHash; \
+	round4(Z17); \
+	firstProducts(Z4, Z12); \
+	round4(Z18); \
+	products(Z5, Z13); \
+	round4(Z19); \
+	products(Z6, Z14); \
+	round4(Z20); \
+	products(Z7, Z15); \
+	round4(Z21); \
+	reduceLow; \
+	round4(Z22); \
+	reduceMiddle; \
+	round4(Z23); \
+	gather; \
 	round4(Z24); \
 	round4(Z25)
 
@@ -260,21 +303,22 @@ maskEnd:
 	VMOVDQU64 X6, (R10)
 	CMPQ CX, $256
 	JLT  tail
-blocks:
-	counters(Z0)
-	counters(Z1)
-	counters(Z2)
-	counters(Z3)
+	counters4
 	upToNine4
-	MOVQ R8, R13
+	JMP  more // nothing is there yet to be hashed
+blocks:
+	counters4
+	hashWhileUpToNine4
 more:
+	MOVQ R8, R13
+another:
 	CMPQ R13, BX
-	JEQ  end
-	VBROADCASTI32X4 (R13), Z4
-	round4(Z4)
+	JEQ  last
+	VBROADCASTI32X4 (R13), Z11
+	round4(Z11)
 	ADDQ $16, R13
-	JMP  more
-end:
+	JMP  another
+last:
 	last4
 	VMOVDQU64 0(SI), Z4
 	VMOVDQU64 64(SI), Z5
@@ -289,17 +333,17 @@ end:
 	VMOVDQU64 Z2, 128(SI)
 	VMOVDQU64 Z3, 192(SI)
 	TESTB DX, DX
-	JNE  hashed // what came in is encrypted
+	JNE  encrypted // Z4 to Z7 are
 	VMOVDQA64 Z0, Z4
 	VMOVDQA64 Z1, Z5
 	VMOVDQA64 Z2, Z6
 	VMOVDQA64 Z3, Z7
-hashed:
-	hash
+encrypted:
 	ADDQ $256, SI
 	SUBQ $256, CX
 	CMPQ CX, $256
 	JGE  blocks
+	hash
 tail:
 	TESTQ CX, CX
 	JLE  lengths
