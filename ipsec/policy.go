@@ -93,6 +93,8 @@ type history struct {
 	opening *esp.Opening // of the outermost layer, if that was opened ahead
 
 	src, dst netip.Addr // of the packet inside
+
+	ends transportEnds // room for satisfies
 }
 
 // begin forgets the packet before. Layers are written before they are read.
@@ -132,7 +134,8 @@ func (h *history) tunnelled() bool {
 // than asked for is accepted (KAME ipsec_in_reject, made exact).
 func (e *Engine) satisfies(policy *spd.Policy, h *history) bool {
 	at := h.n - 1
-	var ends transportEnds
+	ends := &h.ends
+	ends.n = 0
 	ends.add(h.src, h.dst)
 	for i := range policy.Requests {
 		r := &policy.Requests[i]
@@ -147,7 +150,7 @@ func (e *Engine) satisfies(policy *spd.Policy, h *history) bool {
 		if r.Proto == wire.ProtoIPComp || !required {
 			continue
 		}
-		for at >= 0 && !h.layers[at].fits(r, &ends) && !h.layers[at].aroundUncompressed(policy.Requests[:i], r) {
+		for at >= 0 && !h.layers[at].fits(r, ends) && !h.layers[at].aroundUncompressed(policy.Requests[:i], r) {
 			at--
 		}
 		if at < 0 {

@@ -49,7 +49,8 @@ func (e *Engine) encapsulate(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA) stats.Rea
 	if h == nil {
 		return stats.ESPNoRoom
 	}
-	*p = wire.Packet{Version: version, Header: header, Insert: header, Next: inner, Proto: inner, Len: b.Len()}
+	*p = wire.Packet{}
+	p.Version, p.Header, p.Insert, p.Next, p.Proto, p.Len = version, header, header, inner, inner, b.Len()
 	p.Flow.Src, p.Flow.Dst, p.Flow.Proto = sa.Src, sa.Dst, inner
 	if sa.Dst.Is6() {
 		p.NextOff = 6
