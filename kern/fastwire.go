@@ -81,7 +81,7 @@ type service struct {
 // openFastWire puts the fast wire in front of the path's raw one and begins to listen; packets come with start. Under
 // AutoWire a kernel that lacks something is no error: then there is the raw wire.
 func (k *Kernel) openFastWire(kind Wire, path *Path) (*fastWire, error) {
-	if kind == RawWire {
+	if kind == RawWire || kind == "" {
 		return nil, nil
 	}
 	f := &fastWire{kernel: k, kind: kind}
