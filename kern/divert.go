@@ -3,6 +3,7 @@ package kern
 import (
 	"log/syslog"
 	"net/netip"
+	"slices"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
@@ -31,8 +32,10 @@ func (k *Kernel) divert() error {
 	if err != nil {
 		report(err) // followNAT looks again
 	}
+	named := &selection{k: k}
 	table, err := nft.Install(nft.Config{
-		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, NAT: others.NAT, Selectors: k.selectors(),
+		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, NAT: others.NAT,
+		Selectors: named.change(true).Added,
 	})
 	if err != nil {
 		return err
@@ -42,9 +45,10 @@ func (k *Kernel) divert() error {
 	if err := k.sockets.start(table); err != nil {
 		return err
 	}
-	syncer := nft.NewSyncer(table, report)
+	syncer := nft.NewSyncer(table, named.change, report)
+	k.rules = syncer
 	changed := func() {
-		if err := syncer.Changed(k.selectors); err != nil {
+		if err := syncer.Changed(); err != nil {
 			report(err)
 		}
 	}
@@ -65,6 +69,7 @@ func (k *Kernel) divert() error {
 	}
 	k.SPD.OnChange(changed)
 	k.atShutdown(func() error {
+		k.SPD.OnChange(nil)
 		stop4()
 		stop6()
 		stop()
@@ -89,7 +94,7 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, r
 			lost, err := table.Lost(touched)
 			if lost {
 				k.Log.Printf(syslog.LOG_WARNING, "somebody changed the rules of kipsec; they are made anew")
-				err = syncer.Restore(k.selectors)
+				err = syncer.Changed()
 			}
 			if err != nil {
 				report(err)
@@ -115,29 +120,63 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, r
 	return nil
 }
 
-// selectors is the union of what the policies name; everything of a family whose def_policy is discard. While IPsec is
-// switched off it is nothing. When it is switched on, the engine is on before the rules send it packets.
-func (k *Kernel) selectors() nft.Selectors {
-	if k.Knobs.Enabled.Load() == 0 {
-		return nft.Selectors{}
-	}
-	sel := nft.Selectors{
-		Out: pairs(k.SPD.Union(pfkey.DirOut)), In: pairs(k.SPD.Union(pfkey.DirIn), k.SPD.Union(pfkey.DirFwd)),
-		Unsure: pairs(k.SPD.Unsure()),
-	}
-	for _, all := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
-		if k.Knobs.Family(all.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard) {
-			sel.Out = append(sel.Out, nft.Pair{Src: all, Dst: all})
-			sel.In = append(sel.In, nft.Pair{Src: all, Dst: all})
-		}
-	}
-	return sel
+// selection tells what the rules are to pick: what the policies name, and everything of a family whose def_policy is discard.
+// While IPsec is switched off it is nothing. When it is switched on, the engine is on before the rules send it packets.
+type selection struct {
+	k *Kernel
+
+	// What was told last. The Syncer calls change, one at a time.
+	on      bool
+	discard [2]bool // def_policy of IPv4 and of IPv6
 }
 
-func pairs(unions ...[]spd.Pair) (all []nft.Pair) {
-	for _, union := range unions {
-		for _, p := range union {
-			all = append(all, nft.Pair{Src: p.Src, Dst: p.Dst})
+// change is an nft.Source.
+func (s *selection) change(all bool) nft.Change {
+	on := s.k.Knobs.Enabled.Load() != 0
+	named := s.k.SPD.Changes(all || on && !s.on)
+	if !on {
+		s.on, s.discard = false, [2]bool{}
+		return nft.Change{Anew: true}
+	}
+	s.on = true
+	if named.Anew {
+		s.discard = [2]bool{}
+	}
+	c := nft.Change{Anew: named.Anew, Added: selectors(named.Added), Gone: selectors(named.Gone)}
+	for i, whole := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
+		discard := s.k.Knobs.Family(whole.Addr().Is6()).DefPolicy.Load() == int32(pfkey.PolicyDiscard)
+		to := &c.Added
+		if !discard {
+			to = &c.Gone
+		}
+		if discard != s.discard[i] {
+			all := nft.Pair{Src: whole, Dst: whole}
+			to.Out, to.In = append(to.Out, all), append(to.In, all)
+		}
+		s.discard[i] = discard
+	}
+	return c
+}
+
+// expect tells the rules of which addresses policies may be added in a moment.
+func (k *Kernel) expect(named spd.Named) {
+	if k.rules != nil && k.Knobs.Enabled.Load() != 0 {
+		k.rules.Expect(selectors(named))
+	}
+}
+
+// selectors sorts pairs by where packets meet them.
+func selectors(named spd.Named) nft.Selectors {
+	return nft.Selectors{
+		Out: pairs(named.Dir[pfkey.DirOut]), In: pairs(named.Dir[pfkey.DirIn], named.Dir[pfkey.DirFwd]), Unsure: pairs(named.Unsure),
+	}
+}
+
+func pairs(lists ...[]spd.Pair) (all []nft.Pair) {
+	for _, list := range lists {
+		all = slices.Grow(all, len(list))
+		for _, p := range list {
+			all = append(all, nft.Pair(p))
 		}
 	}
 	return all

@@ -75,6 +75,7 @@ type Kernel struct {
 	fast      atomic.Pointer[fastWire] // nil: the raw wire only
 	aged      chan struct{}            // wakes age
 	sockets   *sockets
+	rules     *nft.Syncer // nil without devices
 	arrived   arrivals
 	early     early
 
@@ -109,7 +110,7 @@ func New() (*Kernel, error) {
 		SADB: k.SADB, SPD: k.SPD,
 		BlockAcqCount: number(keys.BlockAcqCount), BlockAcqLifetime: number(keys.BlockAcqLifetime),
 		ESPKeyMin: number(keys.ESPKeyMin), ESPAuth: number(keys.ESPAuth), AHKeyMin: number(keys.AHKeyMin),
-		Settle: k.arrived.settle, Keyed: k.early.keyed,
+		Settle: k.arrived.settle, Keyed: k.early.keyed, Expect: k.expect,
 		Refused: func(text string) { k.Log.Printf(syslog.LOG_ERR, "%s", text) },
 		Tracing: k.Knobs.Tracing, Trace: trace,
 	})

@@ -25,7 +25,7 @@ func (k *Kernel) followNAT(now nft.Families, table *nft.Table, syncer *nft.Synce
 		if err := table.SetNAT(others.NAT); err != nil {
 			return err
 		}
-		if err := syncer.Restore(k.selectors); err != nil {
+		if err := syncer.Changed(); err != nil {
 			return err
 		}
 		now = others.NAT

@@ -18,6 +18,11 @@ behind drip1 left "$traffic" drip 10.1.0.1:6100 10.1.0.2:6100 400
 behind drip2 left "$traffic" drip "[fd00:1::1]:6100" "[fd00:1::2]:6100" 400
 behind drip3 right "$traffic" drip 10.1.0.2:6101 10.1.0.1:6101 400
 behind drip4 right "$traffic" drip "[fd00:1::2]:6101" "[fd00:1::1]:6101" 400
+# This one no policy names.
+at right ip addr add 10.1.0.9/24 dev to-left
+behind drip5 left "$traffic" drip 10.1.0.1:6200 10.1.0.9:6200 400
+at left nft 'table ip unnamed { counter around { }; counter through { }
+	chain p { type filter hook postrouting priority 0; udp dport 6200 oifname enc0 counter name through; udp dport 6200 oifname to-right counter name around; }; }'
 
 now() { date +%s.%N; }
 
@@ -73,6 +78,7 @@ daemon left -f "$work/left.conf"
 from=$(now)
 protected "start"
 closed "start" "$from"
+at left nft reset counters table ip unnamed >"$work/unnamed"
 
 step "the SPD is replaced: $POLICIES policies, those of the traffic among them"
 {
@@ -102,6 +108,9 @@ done
 sleep 0.3
 closed "deleting the others" "$from"
 protected "all that"
+at left nft list counters table ip unnamed >"$work/unnamed"
+equal "of a flow that no policy names, packets through kipsecd" "$(sed -n '/through/,/}/s/.*packets \([0-9]*\) .*/\1/p' "$work/unnamed")" 0
+[ "$(sed -n '/around/,/}/s/.*packets \([0-9]*\) .*/\1/p' "$work/unnamed")" -gt 100 ] || fail "a flow that no policy names stands still"
 
 step "keys come and go"
 keys=$(now)

@@ -45,6 +45,10 @@ type Config struct {
 	// milliseconds; nil is nothing to wait for.
 	Settle func()
 
+	// Expect is told what policies may name that are added in a moment: many at a time may be cheaper to make ready for than one
+	// by one. Nil is nothing to make ready.
+	Expect func(spd.Named)
+
 	// Keyed is told that an SA has got keys; nil is nobody. It must not call the engine.
 	Keyed func()
 

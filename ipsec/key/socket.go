@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"kipsec/ipsec/pfkey"
+	"kipsec/ipsec/spd"
 )
 
 // heldMax bounds the messages that wait for a socket while it is served.
@@ -80,6 +81,37 @@ func (s *Socket) Handle(raw []byte) {
 		s.deliver(b)
 	}
 	s.held = nil
+}
+
+// Expect is told of requests that Handle will get next, so that what policies among them need is made ready for all at once.
+// Nothing depends on it. It keeps nothing of them.
+func (s *Socket) Expect(requests [][]byte) {
+	if s.engine.cfg.Expect == nil {
+		return
+	}
+	var named spd.Named
+	n := 0
+	for _, raw := range requests {
+		if len(raw) < pfkey.HeaderLen {
+			continue
+		}
+		switch pfkey.Type(raw[1]) {
+		case pfkey.SPDAdd, pfkey.SPDUpdate, pfkey.SPDSetIdx:
+		default:
+			continue
+		}
+		m, err := pfkey.Parse(raw)
+		if err != nil {
+			continue
+		}
+		if p, err := outline(m); err == nil {
+			named.Add(p)
+			n++
+		}
+	}
+	if n > 1 {
+		s.engine.cfg.Expect(named)
+	}
 }
 
 // notify delivers a message that this socket did not ask for, false when it is lost.

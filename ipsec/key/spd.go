@@ -29,6 +29,19 @@ func selector(m *pfkey.Message) (sel spd.Selector, err error) {
 	return sel, nil
 }
 
+// outline reads of a policy what Named.Add asks for, and checks no more of it.
+func outline(m *pfkey.Message) (*spd.Policy, error) {
+	sel, err := selector(m)
+	if err != nil {
+		return nil, err
+	}
+	p := &spd.Policy{Dir: m.Policy.Dir, Selector: sel, Type: m.Policy.Type}
+	for _, r := range m.Policy.Requests {
+		p.Requests = append(p.Requests, spd.Request{Proto: r.Proto, Level: r.Level})
+	}
+	return p, nil
+}
+
 // policy reads a whole policy from SPDADD, SPDUPDATE or SPDSETIDX (KAME key_spdadd). Everything is checked before anything
 // changes, so that a bad update loses no policy.
 func (e *Engine) policy(m *pfkey.Message) (*spd.Policy, error) {

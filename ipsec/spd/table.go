@@ -13,7 +13,6 @@ package spd
 import (
 	"cmp"
 	"errors"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +48,7 @@ type Table struct {
 	serial   uint64               // of the newest policy
 	lastID   uint32               // without its direction
 	onChange func()
+	pairs    changeLog
 }
 
 // New returns an empty table.
@@ -162,6 +162,7 @@ func (t *Table) setLocked(p, old *Policy) {
 	if old != nil {
 		delete(t.mortal, old)
 	}
+	t.pairs.replace(p, old)
 	t.byID[p.ID] = p
 	if p.Hard != nil {
 		t.mortal[p] = struct{}{}
@@ -211,6 +212,7 @@ func (t *Table) removeAndUnlock(p *Policy) (*Policy, error) {
 }
 
 func (t *Table) removeLocked(p *Policy) {
+	t.pairs.replace(nil, p)
 	t.dirs[p.Dir].remove(p)
 	delete(t.byID, p.ID)
 	delete(t.mortal, p)
@@ -225,6 +227,7 @@ func (t *Table) Flush() int {
 	}
 	clear(t.byID)
 	clear(t.mortal)
+	t.pairs.flush()
 	t.unlock(n > 0)
 	return n
 }
@@ -307,44 +310,4 @@ func (t *Table) All(f func(*Policy) bool) {
 
 func byOrder(p, q *Policy) int {
 	return cmp.Or(cmp.Compare(p.Dir, q.Dir), cmp.Compare(p.Priority, q.Priority), cmp.Compare(p.serial, q.serial))
-}
-
-// Pair is the addresses of a selector.
-type Pair struct {
-	Src, Dst netip.Prefix
-}
-
-// Union returns the addresses of all policies of a direction, each pair once, in the order of the addresses. Packets of
-// other addresses meet no policy.
-func (t *Table) Union(dir pfkey.Dir) []Pair {
-	return t.pairs(func(p *Policy) bool { return p.Dir == dir })
-}
-
-// Unsure returns, as Union does, the addresses between which packets may leave in clear though a policy names them: those of
-// outbound policies that are for some of the packets only, or that do not keep them.
-func (t *Table) Unsure() []Pair {
-	return t.pairs(func(p *Policy) bool { return p.Dir == pfkey.DirOut && !p.Keeps() })
-}
-
-func (t *Table) pairs(of func(*Policy) bool) []Pair {
-	t.mu.Lock()
-	seen := make(map[Pair]struct{})
-	for _, p := range t.byID {
-		if of(p) {
-			seen[Pair{p.Src, p.Dst}] = struct{}{}
-		}
-	}
-	t.mu.Unlock()
-	pairs := make([]Pair, 0, len(seen))
-	for pair := range seen {
-		pairs = append(pairs, pair)
-	}
-	slices.SortFunc(pairs, func(a, b Pair) int {
-		return cmp.Or(comparePrefix(a.Src, b.Src), comparePrefix(a.Dst, b.Dst))
-	})
-	return pairs
-}
-
-func comparePrefix(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }

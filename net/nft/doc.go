@@ -39,7 +39,8 @@
 //
 // "out" and "in" are searched tuple by tuple: all pairs with the same two prefix lengths are one hash set, looked up with
 // the packet's addresses under those two masks. So overlapping pairs cost nothing, an element is added in constant time,
-// and a packet pays for each distinct pair of lengths, of which real policies have few.
+// and a packet pays for each distinct pair of lengths, of which real policies have few. Elements are counted by how many pairs want
+// them. They come one by one while whoever adds a policy waits, and go in bulk later, see Syncer.
 //
 // The package speaks netlink and needs no nft(8). It never touches a table of another name. Callers are kern and
 // `kipsecd -cleanup`.

@@ -30,6 +30,9 @@ var (
 	routes = route.Config{Device: "enc0", Divert: nft.MarkDivert, Return: nft.MarkReturn, Forward: nft.MarkForward}
 )
 
+// everything picks all packets of both families.
+var everything = nft.Selectors{Out: make([]nft.Pair, 1), In: make([]nft.Pair, 1), Unsure: make([]nft.Pair, 1)}
+
 type net3 struct {
 	left, mid, right *nstest.Space
 }

@@ -44,7 +44,7 @@ func TestKernelPicksExactly(t *testing.T) {
 				list[i].Src = netip.PrefixFrom(list[i].Src.Addr(), 8*size) // or nearly everything is picked
 			}
 		}
-		if err := table.Set(nft.Selectors{Out: list}, false); err != nil {
+		if err := table.Set(nft.Selectors{Out: list}); err != nil {
 			t.Fatal(err)
 		}
 		type flow struct{ src, dst netip.Addr }
@@ -186,7 +186,10 @@ func TestNoGap(t *testing.T) {
 		table.Close()
 		n.mid.Do(func() (err error) {
 			cfg := rules
-			cfg.Selectors, cfg.Wide = sel, i%2 == 0
+			cfg.Selectors = sel
+			if i%2 == 0 {
+				cfg.Selectors = everything
+			}
 			if _, err = route.Install(routes); err == nil {
 				table, err = nft.Install(cfg)
 			}
@@ -197,7 +200,10 @@ func TestNoGap(t *testing.T) {
 			for k := range 50 * j {
 				more.Out = append(more.Out, nft.Pair{Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 8, byte(k >> 8), byte(k)}), 32-j), Dst: prefix("10.1.0.1")})
 			}
-			if err := table.Set(more, j%3 == 0); err != nil {
+			if j%3 == 0 {
+				more = everything
+			}
+			if err := table.Set(more); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -218,7 +224,7 @@ func TestSetRestores(t *testing.T) {
 	tun, table := n.divert(t, sel)
 	n.mid.Sh("nft flush ruleset")
 	sel.In = pairs("10.1.0.1 10.1.0.2")
-	if err := table.Set(sel, false); err != nil {
+	if err := table.Set(sel); err != nil {
 		t.Fatal(err)
 	}
 	say(t, n.mid, "10.1.0.1:7", "x")
@@ -236,7 +242,7 @@ func TestManySelectors(t *testing.T) {
 		binary.BigEndian.PutUint32(b[:], 10<<24|77<<16+uint32(i))
 		sel.Out = append(sel.Out, nft.Pair{Src: prefix("10.1.0.2"), Dst: netip.PrefixFrom(netip.AddrFrom4(b), 32)})
 	}
-	if err := table.Set(sel, false); err != nil {
+	if err := table.Set(sel); err != nil {
 		t.Fatal(err)
 	}
 	n.mid.Sh("ip route add 10.0.0.0/8 via 10.1.0.1")
@@ -342,7 +348,7 @@ func TestInUserNamespace(t *testing.T) {
 		many.Out = append(many.Out, nft.Pair{Src: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 8, byte(i >> 8), byte(i)}), 32), Dst: prefix("10.1.0.1")})
 		many.In = append(many.In, nft.Pair{Src: prefix("fd01::1"), Dst: netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 2, 14: byte(i >> 8), 15: byte(i)}), 128)})
 	}
-	if err := table.Set(many, false); err != nil {
+	if err := table.Set(many); err != nil {
 		t.Fatal(err)
 	}
 	if err := table.Remove(); err != nil {

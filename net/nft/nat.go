@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/google/nftables"
@@ -41,19 +40,19 @@ type Families struct{ IPv4, IPv6 bool }
 
 func (n Families) has(f family) bool { return f.size == 4 && n.IPv4 || f.size == 16 && n.IPv6 }
 
-// SetNAT says in which families rules of others translate addresses. The next Set makes the tables anew for it; until then all
+// SetNAT says in which families rules of others translate addresses. The next change makes the tables anew for it; until then all
 // is as it was.
 func (t *Table) SetNAT(families Families) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.conn == nil:
-		return errors.New("nftables: table is closed")
+		return errClosed
 	case t.config.NAT == families:
 		return nil
 	}
 	t.config.NAT, t.stale = families, true
-	t.chains = newChains(t.has, t.config, TableName)
+	t.chains = newChains(t.has, t.config, TableName).with(t.chains)
 	t.probeNAT()
 	return nil
 }

@@ -34,24 +34,23 @@ func TestBesideNAT(t *testing.T) {
 		for _, c := range []struct {
 			name   string
 			sel    nft.Selectors
-			wide   bool
 			mark   uint32 // what the queue answers
 			from   *nstest.Space
 			device *[2]string // between which addresses enc0 gets it; nil: right does
 			asked  int32
 			hook   uint8
 		}{
-			{"nothing named", nft.Selectors{}, false, 0, n.left, nil, 0, 0},
-			{"sure", nft.Selectors{Out: toRight}, false, 0, n.left, &forwarded, 0, 0},
-			{"sure, sent by this host", nft.Selectors{Out: toRight}, false, 0, n.mid, &local, 0, 0},
-			{"unsure, and leaves in clear", nft.Selectors{Out: toRight, Unsure: toRight}, false, 0, n.left, nil, 1, unix.NF_INET_PRE_ROUTING},
-			{"the same, sent by this host", nft.Selectors{Out: toRight, Unsure: toRight}, false, 0, n.mid, nil, 1, unix.NF_INET_LOCAL_OUT},
-			{"unsure, and is protected", nft.Selectors{Out: toRight, Unsure: toRight}, false, nft.MarkForward, n.left, &forwarded, 1, unix.NF_INET_PRE_ROUTING},
-			{"the same, sent by this host", nft.Selectors{Out: toRight, Unsure: toRight}, false, nft.MarkDivert, n.mid, &local, 1, unix.NF_INET_LOCAL_OUT},
-			{"everything picked, and leaves in clear", nft.Selectors{}, true, 0, n.left, nil, 1, unix.NF_INET_PRE_ROUTING},
-			{"everything picked, and is protected", nft.Selectors{}, true, nft.MarkForward, n.left, &forwarded, 1, unix.NF_INET_PRE_ROUTING},
+			{"nothing named", nft.Selectors{}, 0, n.left, nil, 0, 0},
+			{"sure", nft.Selectors{Out: toRight}, 0, n.left, &forwarded, 0, 0},
+			{"sure, sent by this host", nft.Selectors{Out: toRight}, 0, n.mid, &local, 0, 0},
+			{"unsure, and leaves in clear", nft.Selectors{Out: toRight, Unsure: toRight}, 0, n.left, nil, 1, unix.NF_INET_PRE_ROUTING},
+			{"the same, sent by this host", nft.Selectors{Out: toRight, Unsure: toRight}, 0, n.mid, nil, 1, unix.NF_INET_LOCAL_OUT},
+			{"unsure, and is protected", nft.Selectors{Out: toRight, Unsure: toRight}, nft.MarkForward, n.left, &forwarded, 1, unix.NF_INET_PRE_ROUTING},
+			{"the same, sent by this host", nft.Selectors{Out: toRight, Unsure: toRight}, nft.MarkDivert, n.mid, &local, 1, unix.NF_INET_LOCAL_OUT},
+			{"everything picked, and leaves in clear", everything, 0, n.left, nil, 1, unix.NF_INET_PRE_ROUTING},
+			{"everything picked, and is protected", everything, nft.MarkForward, n.left, &forwarded, 1, unix.NF_INET_PRE_ROUTING},
 		} {
-			if err := table.Set(c.sel, c.wide); err != nil {
+			if err := table.Set(c.sel); err != nil {
 				t.Fatal(err)
 			}
 			unsure.mark.Store(c.mark)
@@ -76,7 +75,7 @@ func TestBesideNAT(t *testing.T) {
 	}
 	unsure.queue.Close()
 	for _, f := range families {
-		if err := table.Set(nft.Selectors{Out: toRight, Unsure: toRight}, false); err != nil {
+		if err := table.Set(nft.Selectors{Out: toRight, Unsure: toRight}); err != nil {
 			t.Fatal(err)
 		}
 		right := listen(t, n.right, net.JoinHostPort(f.right, "8"))
@@ -99,7 +98,7 @@ func (n *net3) answers(t *testing.T, table *nft.Table, left, mid string, right *
 		if out {
 			sel.Out = pairs(mid + " " + left)
 		}
-		if err := table.Set(sel, false); err != nil {
+		if err := table.Set(sel); err != nil {
 			t.Fatal(err)
 		}
 		var asker net.Conn
@@ -173,7 +172,7 @@ func TestNoTrackingWithoutNAT(t *testing.T) {
 		none bool
 	}{{nft.Families{}, true}, {nft.Families{IPv4: true}, false}} {
 		n.mid.Do(func() error { return table.SetNAT(c.nat) })
-		if err := table.Set(nft.Selectors{}, false); err != nil {
+		if err := table.Set(nft.Selectors{}); err != nil {
 			t.Fatal(err)
 		}
 		if !ping(n.left, "10.2.0.1") {

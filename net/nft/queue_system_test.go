@@ -261,7 +261,7 @@ func TestQueueOfStrays(t *testing.T) {
 func TestQueueLeavesIPsecAlone(t *testing.T) {
 	n := newNet(t)
 	_, table := n.divert(t, nft.Selectors{})
-	if err := table.Set(nft.Selectors{}, true); err != nil {
+	if err := table.Set(everything); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {

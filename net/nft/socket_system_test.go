@@ -141,7 +141,7 @@ func TestSocketsThatReceive(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.mid.Sh("nft delete table ip kipsec")
-	if err := table.Set(nft.Selectors{}, false); err != nil {
+	if err := table.Set(nft.Selectors{}); err != nil {
 		t.Fatal(err)
 	}
 	ask("made anew", "7", "10.2.0.2", n.right, nft.SocketMark(0, 5, false, false), 0)

@@ -1,8 +1,6 @@
 package nft
 
 import (
-	"errors"
-
 	"github.com/google/nftables"
 )
 
@@ -34,13 +32,13 @@ func (t *Table) turn(name string, on bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil {
-		return errors.New("nftables: table is closed")
+		return errClosed
 	}
 	if t.off[name] != on {
 		return nil
 	}
 	if t.off[name] = !on; t.stale {
-		return nil // the next Set makes it so
+		return nil // the next change makes it so
 	}
 	err := t.conn.transact(func(tx *nftables.Conn) {
 		for _, f := range t.has.families {

@@ -8,133 +8,121 @@ import (
 const (
 	// quiet is how long nothing must have changed before the rules become exact again.
 	quiet = 50 * time.Millisecond
-	// maxWide is how long changes in quick succession may put that off.
-	maxWide = 2 * time.Second
+	// maxLoose is how long changes in quick succession may put that off.
+	maxLoose = 2 * time.Second
 	// retry is when narrowing is tried again after it failed.
 	retry = time.Second
-	// fewPairs is up to how many pairs are applied while the caller waits.
-	fewPairs = 512
-	// fewChanges is how many changes without quiet between them are applied while the caller waits.
-	fewChanges = 16
+	// maxIdle is how many pairs may be picked that are not wanted; beyond it nothing is put off.
+	maxIdle = 1 << 17
 )
 
 // Setter is what a Syncer drives: a *Table, or a stand-in in tests.
 type Setter interface {
-	Set(sel Selectors, wide bool) error
-	Widen(sel Selectors) error
+	Change(c Change) error
+	Expect(sel Selectors) error
+	Narrow() error
+	Idle() int
+	Coarse() bool
 }
 
+// Source tells how the selectors have changed since the last call, or, when all is set, what they are (Change.Anew). It is not
+// called twice at a time, and must not call the Syncer.
+type Source func(all bool) Change
+
 // Syncer keeps a table equal to selectors that change, and widens at once what it narrows later: picking too much only
-// costs time, picking too little lets packets pass in clear. What a change adds is added while its caller waits. After many
-// changes in a row, or when there are many selectors, the rules pick everything instead and further changes cost nothing.
-// After 50 ms of quiet the rules become exact.
+// costs time, picking too little lets packets pass in clear. What a change adds is added while its caller waits, whatever else
+// there is. What it takes away goes in bulk after 50 ms of quiet, or 2 s.
 type Syncer struct {
 	table  Setter
+	source Source
 	report func(error)
 
 	mu     sync.Mutex // guards the following
-	get    func() Selectors
 	timer  *time.Timer
-	loose  bool      // the rules pick more than they have to
-	wide   bool      // they pick everything
+	loose  bool      // the rules may pick more than they have to
 	since  time.Time // when they became loose
-	recent int       // changes since then
-	pairs  int       // how many there were last
 	closed bool
 }
 
-// NewSyncer returns a Syncer for the table. Errors that no caller of Changed waits for go to report, one at a time; the
-// rules stay wide after them and narrowing is tried again.
-func NewSyncer(table Setter, report func(error)) *Syncer {
-	return &Syncer{table: table, report: report}
+// NewSyncer returns a Syncer for the table, which is to pick what source tells of in the first call from here on. Errors that no
+// caller waits for go to report, one at a time; what failed is tried again.
+func NewSyncer(table Setter, source Source, report func(error)) *Syncer {
+	return &Syncer{table: table, source: source, report: report}
 }
 
-// Changed is told after each change of the selectors, with a function that returns what they are now. When it returns
-// without an error, the rules pick all that they have to. Get may be called later too, from another goroutine; it must
-// not call the Syncer.
-func (s *Syncer) Changed(get func() Selectors) error {
+// Changed is told after each change of the selectors, and when somebody took rules away. When it returns without an error, the
+// rules pick all that they have to.
+func (s *Syncer) Changed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil
 	}
-	s.get = get
-	if err := s.widen(); err != nil {
-		return err
-	}
+	err := s.table.Change(s.source(false))
 	s.loosen()
-	return nil
+	if err == nil && s.table.Idle() > maxIdle {
+		s.narrow()
+	}
+	return err
 }
 
-// Restore is told that somebody took the rules away. They are made anew, pick everything at first and become exact after
-// 50 ms of quiet. Get is as for Changed.
-func (s *Syncer) Restore(get func() Selectors) error {
+// Expect is told what changes may be about to add, so that many are added at once and the changes need not wait. What has not
+// come by the time the rules are narrowed is forgotten.
+func (s *Syncer) Expect(sel Selectors) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil
+		return
 	}
-	s.get = get
-	if err := s.table.Set(Selectors{}, true); err != nil {
-		return err
-	}
-	s.wide = true
+	_ = s.table.Expect(sel) // the change itself will say
 	s.loosen()
-	return nil
 }
 
-// loosen notes that the rules pick more than they have to, and when to end that. Must hold mu.
+// loosen notes that the rules may pick more than they have to, and when to end that. Must hold mu.
 func (s *Syncer) loosen() {
 	now := time.Now()
 	if !s.loose {
-		s.loose, s.since, s.recent = true, now, 0
+		s.loose, s.since = true, now
 	}
-	s.recent++
 	if s.timer == nil {
-		s.timer = time.AfterFunc(quiet, s.narrow)
+		s.timer = time.AfterFunc(quiet, s.settle)
 	} else {
 		s.timer.Reset(s.delay(now))
 	}
 }
 
-// widen makes the rules pick all that they have to. Must hold mu.
-func (s *Syncer) widen() error {
-	if s.wide {
-		return nil
-	}
-	if s.loose && s.recent >= fewChanges || s.pairs > fewPairs {
-		err := s.table.Set(Selectors{}, true)
-		s.wide = err == nil
-		return err
-	}
-	sel := s.get()
-	s.pairs = len(sel.Out) + len(sel.In)
-	return s.table.Widen(sel)
-}
-
 // delay is how long to wait for quiet after a change.
 func (s *Syncer) delay(now time.Time) time.Duration {
-	return max(0, min(quiet, maxWide-now.Sub(s.since)))
+	return max(0, min(quiet, maxLoose-now.Sub(s.since)))
 }
 
-// narrow runs when the timer fires.
-func (s *Syncer) narrow() {
+// settle runs when the timer fires.
+func (s *Syncer) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !s.loose {
-		return
+	if !s.closed && s.loose {
+		s.narrow()
 	}
-	sel := s.get()
-	if err := s.table.Set(sel, false); err != nil {
+}
+
+// narrow makes the rules exact. Must hold mu.
+func (s *Syncer) narrow() {
+	var err error
+	if s.table.Coarse() {
+		err = s.table.Change(s.source(true))
+	}
+	if err == nil {
+		err = s.table.Narrow()
+	}
+	if err != nil {
 		s.report(err)
 		s.timer.Reset(retry)
 		return
 	}
-	s.pairs = len(sel.Out) + len(sel.In)
-	s.loose, s.wide = false, false
+	s.loose = false
 }
 
-// Close stops following changes. The rules stay as they are, perhaps wide. After it has returned the table is not used.
+// Close stops following changes. The rules stay as they are and may pick too much. After it has returned the table is not used.
 func (s *Syncer) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,6 +2,9 @@ package nft
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -9,197 +12,637 @@ import (
 	"time"
 )
 
-// fakeTable notes what it was set to.
-type fakeTable struct {
-	sets, widenings int
-	sel             Selectors
-	wide            bool
-	fail            error
+// standIn is a Setter with the chains of a Table, and sets like the kernel's instead of the kernel.
+type standIn struct {
+	t      *testing.T
+	chains chains
+	kernel []kernelChain // of each chain
+
+	fail         error // of all calls
+	stale        bool
+	transactions int // in which elements came
+	cuts         int // Narrow that took something away
 }
 
-func (f *fakeTable) Set(sel Selectors, wide bool) error {
-	f.sets++
-	if f.fail != nil {
-		return f.fail
+type kernelChain struct {
+	wide bool
+	sets map[shape]map[element]bool
+}
+
+func newStandIn(t *testing.T) *standIn {
+	s := &standIn{t: t, chains: newChains(features{families: []family{ip4, ip6}}, Config{}, TableName)}
+	s.chains.change(Change{Anew: true})
+	s.flush(false)
+	return s
+}
+
+// flush empties the kernel's sets.
+func (s *standIn) flush(wide bool) {
+	s.kernel = nil
+	for range s.chains {
+		s.kernel = append(s.kernel, kernelChain{wide, map[shape]map[element]bool{}})
 	}
-	if wide {
-		sel = f.sel
+}
+
+func (s *standIn) Change(c Change) error {
+	s.chains.change(c)
+	return s.widen()
+}
+
+func (s *standIn) Expect(sel Selectors) error {
+	s.chains.expect(sel)
+	return s.widen()
+}
+
+func (s *standIn) widen() error {
+	if s.fail != nil {
+		s.stale = true
+		return s.fail
 	}
-	f.sel, f.wide = sel, wide
+	if s.stale {
+		s.flush(true)
+		for _, c := range s.chains {
+			c.forget()
+		}
+		s.stale = false
+	}
+	added := false
+	for i, c := range s.chains {
+		k := &s.kernel[i]
+		k.wide = k.wide || c.everything()
+		for shape, set := range c.sets {
+			if set.made != (k.sets[shape] != nil) {
+				s.t.Errorf("set %v: made %v", shape, set.made)
+			}
+			if len(set.fresh) > 0 && !set.made {
+				set.made, k.sets[shape] = true, map[element]bool{}
+			}
+			for _, e := range set.fresh {
+				if k.sets[shape][e] {
+					s.t.Errorf("set %v: an element comes twice", shape)
+				}
+				k.sets[shape][e], added = true, true
+			}
+			set.fresh = nil
+		}
+		if len(k.sets) > maxSets+maxShapes {
+			s.t.Errorf("%d sets", len(k.sets))
+		}
+	}
+	if added {
+		s.transactions++
+	}
 	return nil
 }
 
-func (f *fakeTable) Widen(sel Selectors) error {
-	f.widenings++
-	if f.fail != nil {
-		return f.fail
+func (s *standIn) Narrow() error {
+	if err := s.widen(); err != nil {
+		return err
 	}
-	f.sel.Out = append(slices.Clip(f.sel.Out), sel.Out...)
+	cut := 0
+	for i, c := range s.chains {
+		k := &s.kernel[i]
+		if k.wide && !c.everything() {
+			k.wide = false
+			cut++
+		}
+		for shape, set := range c.sets {
+			for e := range set.idle {
+				if !k.sets[shape][e] {
+					s.t.Errorf("set %v: an element goes that is not there", shape)
+				}
+				delete(k.sets[shape], e)
+				cut++
+			}
+			set.idle = map[element]struct{}{}
+			if len(set.wanted) == 0 {
+				delete(c.sets, shape)
+				delete(k.sets, shape)
+			}
+		}
+	}
+	if cut > 0 {
+		s.cuts++
+	}
 	return nil
 }
 
-func (f *fakeTable) covers(p Pair) bool {
-	return f.wide || newPlan(ip4, f.sel.Out).covers(ip4, p.Src.Addr(), p.Dst.Addr())
+func (s *standIn) Idle() int    { return s.chains.idle() }
+func (s *standIn) Coarse() bool { return s.chains.coarse() }
+
+// picks says whether the kernel picks a packet.
+func (s *standIn) picks(chain string, src, dst netip.Addr) bool {
+	for i, c := range s.chains {
+		if c.name != chain || !c.family.has(src) {
+			continue
+		}
+		if s.kernel[i].wide {
+			return true
+		}
+		for shape, set := range s.kernel[i].sets {
+			if set[c.family.element(src, dst).under(shape, c.family)] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *standIn) wide() bool {
+	return slices.ContainsFunc(s.kernel, func(k kernelChain) bool { return k.wide })
+}
+
+func (s *standIn) elements() (n int) {
+	for _, k := range s.kernel {
+		for _, set := range k.sets {
+			n += len(set)
+		}
+	}
+	return n
+}
+
+// picksOut says whether what leaves between the ends of a pair is picked.
+func (s *standIn) picksOut(p Pair) bool { return s.picks(outChain, p.Src.Addr(), p.Dst.Addr()) }
+
+// naive is selectors as a list, of which a Source tells.
+type naive struct {
+	out, in []Pair
+	log     Change
+}
+
+func (n *naive) list(out bool) *[]Pair {
+	if out {
+		return &n.out
+	}
+	return &n.in
+}
+
+func (n *naive) add(out bool, p Pair) {
+	*n.list(out) = append(*n.list(out), p)
+	n.log.Added.note(out, p)
+}
+
+func (n *naive) remove(out bool, i int) {
+	list := n.list(out)
+	n.log.Gone.note(out, (*list)[i])
+	*list = slices.Delete(*list, i, i+1)
+}
+
+func (n *naive) flush() { *n = naive{log: Change{Anew: true}} }
+
+func (s *Selectors) note(out bool, p Pair) {
+	if out {
+		s.Out = append(s.Out, p)
+	} else {
+		s.In = append(s.In, p)
+	}
+}
+
+func (n *naive) source(all bool) Change {
+	c := n.log
+	if all {
+		c = Change{Anew: true, Added: Selectors{Out: slices.Clone(n.out), In: slices.Clone(n.in)}}
+	}
+	n.log = Change{}
+	return c
+}
+
+func (n *naive) picks(out bool, src, dst netip.Addr) bool {
+	return slices.ContainsFunc(*n.list(out), func(p Pair) bool { return p.Src.Contains(src) && p.Dst.Contains(dst) })
 }
 
 func numbered(n int) Pair {
 	return Pair{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32), netip.MustParsePrefix("192.0.2.1/32")}
 }
 
-func TestFewChangesAreAddedAtOnceAndNarrowedLater(t *testing.T) {
+// follow makes a syncer for selectors in a list.
+func follow(t *testing.T) (*standIn, *naive, *Syncer) {
+	table, list := newStandIn(t), &naive{}
+	return table, list, NewSyncer(table, list.source, func(err error) { t.Error(err) })
+}
+
+// locked runs f while the Syncer does nothing.
+func (s *Syncer) locked(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestChangesAreAddedAtOnceAndTakenAwayLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var table fakeTable
-		s := NewSyncer(&table, func(err error) { t.Error(err) })
+		table, list, s := follow(t)
+		const n = 100
 		// Each change replaces the pair: what went stays picked until it is quiet.
-		for i := range fewChanges {
-			if err := s.Changed(func() Selectors { return Selectors{Out: []Pair{numbered(i)}} }); err != nil {
-				t.Fatal(err)
+		for i := range n {
+			if list.add(true, numbered(i)); i > 0 {
+				list.remove(true, 0)
 			}
-			s.mu.Lock()
-			if table.wide || !table.covers(numbered(i)) || !table.covers(numbered(0)) || table.covers(numbered(99)) {
-				t.Fatalf("after change %d: wide %v, %v", i, table.wide, table.sel)
+			if i == n/2 {
+				time.Sleep(maxLoose / 2)
+				synctest.Wait()
+				table.cuts = 0
 			}
-			s.mu.Unlock()
-			time.Sleep(quiet - time.Nanosecond)
+			must(t, s.Changed())
+			s.locked(func() {
+				if table.wide() || !table.picksOut(numbered(i)) || !table.picksOut(numbered(i/(n/2)*(n/2))) || table.picksOut(numbered(n)) {
+					t.Fatalf("after change %d: wide %v, %d elements", i, table.wide(), table.elements())
+				}
+			})
+			time.Sleep(time.Millisecond)
 		}
-		s.mu.Lock()
-		if table.sets != 0 || table.widenings != fewChanges {
-			t.Errorf("%d sets, %d widenings before the quiet", table.sets, table.widenings)
-		}
-		s.mu.Unlock()
-		time.Sleep(time.Nanosecond)
+		s.locked(func() {
+			if table.cuts != 0 || table.transactions != n {
+				t.Errorf("before the quiet %d cuts, %d transactions", table.cuts, table.transactions)
+			}
+		})
+		time.Sleep(quiet)
 		synctest.Wait()
-		if table.sets != 1 || len(table.sel.Out) != 1 || !table.covers(numbered(fewChanges-1)) {
-			t.Errorf("%d sets after the quiet; %v", table.sets, table.sel)
+		if table.cuts != 1 || table.elements() != 1 || !table.picksOut(numbered(n-1)) {
+			t.Errorf("after the quiet %d cuts, %d elements", table.cuts, table.elements())
 		}
 		time.Sleep(time.Hour)
-		if table.sets != 1 {
-			t.Errorf("%d sets without a change", table.sets)
+		if table.cuts != 1 {
+			t.Errorf("%d cuts without a change", table.cuts)
 		}
 	})
 }
 
-func TestBurstWidensOnceAndNarrowsOnce(t *testing.T) {
+// TestManyAreNoReasonToPickMore loads, replaces and takes away 100,000 pairs.
+func TestManyAreNoReasonToPickMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var table fakeTable
-		s := NewSyncer(&table, func(err error) { t.Error(err) })
+		table, list, s := follow(t)
 		const n = 100_000
-		reads := 0
-		var sel Selectors
-		get := func() Selectors { reads++; return sel }
+		check := func(i int, elements int) {
+			t.Helper()
+			s.locked(func() {
+				if table.wide() || !table.picksOut(numbered(i)) || table.picksOut(numbered(3*n)) || table.elements() > elements {
+					t.Fatalf("after %d: wide %v, %d elements", i, table.wide(), table.elements())
+				}
+			})
+		}
 		for i := range n {
-			sel.Out = append(sel.Out, numbered(i))
-			if err := s.Changed(get); err != nil {
-				t.Fatal(err)
+			list.add(true, numbered(i))
+			must(t, s.Changed())
+			if i%1000 == 0 {
+				check(i, n)
 			}
-			s.mu.Lock()
-			if !table.wide && !table.covers(numbered(i)) {
-				t.Fatalf("change %d is not picked when its reply goes out", i)
-			}
-			s.mu.Unlock()
 		}
-		s.mu.Lock()
-		if !table.wide || table.sets != 1 || table.widenings != fewChanges || reads != fewChanges {
-			t.Fatalf("during the burst: wide %v, %d sets, %d widenings, %d reads", table.wide, table.sets, table.widenings, reads)
-		}
-		s.mu.Unlock()
-		time.Sleep(quiet - time.Nanosecond)
-		synctest.Wait()
-		s.mu.Lock() // the timer's goroutine is next to write
-		if !table.wide {
-			t.Error("narrowed before the quiet was over")
-		}
-		s.mu.Unlock()
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
-		if table.wide || len(table.sel.Out) != n || table.sets != 2 {
-			t.Errorf("after the burst: %d sets, wide %v, %d pairs", table.sets, table.wide, len(table.sel.Out))
-		}
-		// Now that there are many, a single change goes wide instead of making its caller wait for all of them.
-		time.Sleep(time.Hour)
-		reads = 0
-		err := s.Changed(get)
-		s.mu.Lock()
-		if err != nil || !table.wide || reads != 0 {
-			t.Errorf("single change among many: %v, wide %v, %d reads", err, table.wide, reads)
-		}
-		s.mu.Unlock()
 		time.Sleep(quiet)
 		synctest.Wait()
-		if table.wide {
-			t.Error("still wide")
+		check(n-1, n)
+		for i := range n {
+			list.remove(true, len(list.out)-1)
+			list.add(true, numbered(n+i))
+			list.out[0], list.out[len(list.out)-1] = list.out[len(list.out)-1], list.out[0]
+			must(t, s.Changed())
+			if i%1000 == 0 {
+				check(n+i, 2*n)
+			}
 		}
+		list.flush()
+		must(t, s.Changed())
+		time.Sleep(quiet)
+		synctest.Wait()
+		if table.wide() || table.elements() != 0 {
+			t.Errorf("in the end wide %v, %d elements", table.wide(), table.elements())
+		}
+	})
+}
+
+// TestExpectedPairsCostTheirChangesNothing: what was announced is picked already, and what did not come goes.
+func TestExpectedPairsCostTheirChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table, list, s := follow(t)
+		var sel Selectors
+		for i := range 64 {
+			sel.Out = append(sel.Out, numbered(i))
+		}
+		s.Expect(sel)
+		for i := range 32 {
+			list.add(true, numbered(i))
+			must(t, s.Changed())
+			s.locked(func() {
+				if table.transactions != 1 || !table.picksOut(numbered(i)) {
+					t.Errorf("change %d: %d transactions", i, table.transactions)
+				}
+			})
+		}
+		time.Sleep(quiet)
+		synctest.Wait()
+		if table.elements() != 32 || !table.picksOut(numbered(31)) {
+			t.Errorf("%d elements", table.elements())
+		}
+		s.Expect(Selectors{Out: []Pair{{}}})
+		if s.locked(func() {
+			if table.wide() {
+				t.Error("everything is picked because somebody may want it")
+			}
+		}); s.Changed() != nil {
+			t.Error("a change of nothing fails")
+		}
+		time.Sleep(quiet)
+		synctest.Wait()
 	})
 }
 
 func TestEndlessChangesNarrowNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var table fakeTable
-		s := NewSyncer(&table, func(err error) { t.Error(err) })
-		for range 1000 {
-			s.Changed(func() Selectors { return Selectors{} })
+		table, list, s := follow(t)
+		for i := range 1000 {
+			list.add(true, numbered(i))
+			must(t, s.Changed())
+			list.remove(true, 0)
+			must(t, s.Changed())
 			time.Sleep(quiet / 5)
 		}
 		synctest.Wait()
-		// In 10 s every 2 s once wide and once exact.
-		if table.sets < 8 || table.sets > 12 {
-			t.Errorf("%d sets in 10 s of changes", table.sets)
+		// In 10 s every 2 s.
+		if table.cuts < 4 || table.cuts > 6 {
+			t.Errorf("%d cuts in 10 s of changes", table.cuts)
 		}
 		s.Close()
 	})
 }
 
-func TestFailedNarrowingStaysWideAndIsTriedAgain(t *testing.T) {
+// TestIdlePairsAreBounded: so much that is not wanted does not wait for quiet.
+func TestIdlePairsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var table fakeTable
+		table, list, s := follow(t)
+		for i := range 2 * maxIdle {
+			list.add(true, numbered(i))
+			must(t, s.Changed())
+			list.remove(true, 0)
+			must(t, s.Changed())
+		}
+		s.locked(func() {
+			if n := table.elements(); n > maxIdle+1 || table.cuts != 1 {
+				t.Errorf("%d elements, %d cuts", n, table.cuts)
+			}
+		})
+		s.Close()
+	})
+}
+
+// TestBounds: with more than a chain may hold everything is picked, until it is less again.
+func TestBounds(t *testing.T) {
+	var lengths []Pair
+	for s := 1; s < 33; s++ {
+		for d := 1; d < 33; d++ {
+			lengths = append(lengths, Pair{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(s), 1, 1}), s), netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(d), 2, 2}), d)})
+		}
+	}
+	for _, descending := range []bool{false, true} {
+		if descending {
+			slices.Reverse(lengths)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			table, list, s := follow(t)
+			for i, p := range lengths {
+				list.add(true, p)
+				must(t, s.Changed())
+				s.locked(func() {
+					for _, q := range lengths[:i+1] {
+						if !table.picksOut(q) {
+							t.Fatalf("%v is lost when %v comes", q, p)
+						}
+					}
+				})
+				if i%40 == 0 {
+					time.Sleep(quiet)
+					synctest.Wait()
+				}
+			}
+			time.Sleep(quiet)
+			synctest.Wait()
+			for len(list.out) > 0 {
+				list.remove(true, 0)
+				must(t, s.Changed())
+				if len(list.out)%16 > 0 {
+					continue
+				}
+				s.locked(func() {
+					for _, q := range list.out {
+						if !table.picksOut(q) {
+							t.Fatalf("%v is lost", q)
+						}
+					}
+				})
+			}
+			time.Sleep(quiet)
+			synctest.Wait()
+			if table.wide() || table.elements() != 0 {
+				t.Errorf("in the end wide %v, %d elements", table.wide(), table.elements())
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		table, list, s := follow(t)
+		for i := range maxElements {
+			list.add(true, numbered(i))
+		}
+		must(t, s.Changed())
+		s.locked(func() {
+			if table.wide() || table.elements() != maxElements {
+				t.Fatalf("wide %v, %d elements", table.wide(), table.elements())
+			}
+		})
+		list.add(true, numbered(maxElements))
+		must(t, s.Changed())
+		time.Sleep(quiet)
+		synctest.Wait()
+		if !table.picksOut(numbered(maxElements)) || table.elements() != 0 {
+			t.Errorf("one more: wide %v, %d elements", table.wide(), table.elements())
+		}
+		list.remove(true, 7)
+		must(t, s.Changed())
+		time.Sleep(quiet)
+		synctest.Wait()
+		if table.wide() || table.elements() != maxElements || !table.picksOut(numbered(maxElements)) {
+			t.Errorf("one less: wide %v, %d elements", table.wide(), table.elements())
+		}
+	})
+}
+
+// TestAgainstNaiveUnion changes selectors at random, with pairs of few addresses, so that they meet and repeat, and with a
+// kernel that fails now and then.
+func TestAgainstNaiveUnion(t *testing.T) {
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) { checkSyncer(t, rand.New(rand.NewPCG(seed, 5)), seed%2 == 0) })
+	}
+}
+
+// checkSyncer uses few prefix lengths, so that the rules can be exact, or many.
+func checkSyncer(t *testing.T, r *rand.Rand, few bool) {
+	table, list := newStandIn(t), &naive{}
+	s := NewSyncer(table, list.source, func(err error) {
+		if err != table.fail {
+			t.Errorf("reported %v", err)
+		}
+	})
+	addr := func(size int) netip.Addr {
+		b := make([]byte, size)
+		b[0], b[size-1] = 10, byte(r.IntN(16))<<(4*r.IntN(2))
+		a, _ := netip.AddrFromSlice(b)
+		return a
+	}
+	pair := func() Pair {
+		size := 4 + 12*r.IntN(2)
+		bits := func() int {
+			if few {
+				return []int{0, 8*size - 6, 8*size - 2, 8 * size}[r.IntN(4)]
+			}
+			return r.IntN(8*size + 1)
+		}
+		p := Pair{netip.PrefixFrom(addr(size), bits()), netip.PrefixFrom(addr(size), bits())}
+		if p.Src.Bits()+p.Dst.Bits() == 0 && r.IntN(8) > 0 {
+			p.Src = netip.PrefixFrom(p.Src.Addr(), 8*size)
+		}
+		return p
+	}
+	check := func(exact bool) error {
+		for range 60 {
+			size, out := 4+12*r.IntN(2), r.IntN(2) == 0
+			src, dst := addr(size), addr(size)
+			want := list.picks(out, src, dst)
+			got := table.picks(map[bool]string{true: outChain, false: inChain}[out], src, dst)
+			if want && !got || exact && got && !want {
+				return fmt.Errorf("%v -> %v: picked %v, wanted %v", src, dst, got, want)
+			}
+		}
+		return nil
+	}
+	size := 40 // of each list, about
+	for step := range 200 {
+		if !few && step%20 == 0 {
+			size = []int{10, 200}[r.IntN(2)]
+		}
+		for range 1 + r.IntN(24) {
+			out := r.IntN(2) == 0
+			switch n := len(*list.list(out)); {
+			case r.IntN(200) == 0:
+				list.flush()
+			case n > 0 && r.IntN(size) < n:
+				list.remove(out, r.IntN(n))
+			default:
+				list.add(out, pair())
+			}
+		}
+		failing := r.IntN(20) == 0
+		s.locked(func() {
+			if table.fail = nil; failing {
+				table.fail = errors.New("boom")
+			}
+		})
+		if r.IntN(3) == 0 {
+			s.Expect(Selectors{Out: []Pair{pair()}, In: append([]Pair{pair()}, list.in...)})
+		}
+		err := s.Changed()
+		if (err != nil) != failing {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		s.locked(func() {
+			if !failing {
+				if r.IntN(4) == 0 {
+					must(t, table.Narrow()) // as it is
+				}
+				err = check(false)
+			}
+		})
+		if err != nil && !failing {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		time.Sleep(time.Duration(r.IntN(3)) * quiet * 3 / 4)
+		if r.IntN(4) > 0 {
+			continue
+		}
+		s.locked(func() { table.fail = nil })
+		time.Sleep(retry + quiet)
+		synctest.Wait()
+		if err := check(few); err != nil || table.Idle() != 0 {
+			t.Fatalf("step %d, quiet: %v, %d idle", step, err, table.Idle())
+		}
+		for i, k := range table.kernel {
+			if n := len(slices.Collect(maps.Keys(k.sets))); n > maxShapes {
+				t.Fatalf("step %d, quiet: chain %d has %d sets", step, i, n)
+			}
+		}
+	}
+	s.locked(func() { table.fail = nil })
+	s.Close()
+}
+
+func TestFailedNarrowingIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table, list := newStandIn(t), &naive{}
 		boom := errors.New("boom")
 		reports := 0
-		s := NewSyncer(&table, func(err error) {
+		s := NewSyncer(table, list.source, func(err error) {
 			if err != boom {
 				t.Errorf("reported %v", err)
 			}
 			reports++
 		})
-		get := func() Selectors { return Selectors{Out: []Pair{numbered(1)}} }
-		for range fewChanges + 1 {
-			s.Changed(get)
-		}
-		s.mu.Lock()
-		table.fail = boom
-		s.mu.Unlock()
+		list.add(true, numbered(1))
+		list.add(true, numbered(2))
+		must(t, s.Changed())
+		list.remove(true, 0)
+		must(t, s.Changed())
+		s.locked(func() { table.fail = boom })
 		time.Sleep(quiet + 2*retry)
 		synctest.Wait()
-		if reports != 3 || !table.wide {
-			t.Errorf("%d reports, wide %v", reports, table.wide)
+		if reports != 3 || !table.picksOut(numbered(1)) {
+			t.Errorf("%d reports, %d elements", reports, table.elements())
 		}
-		s.mu.Lock()
-		table.fail = nil
-		s.mu.Unlock()
+		s.locked(func() { table.fail = nil })
 		time.Sleep(retry)
 		synctest.Wait()
-		if table.wide || len(table.sel.Out) != 1 {
-			t.Error("not narrowed when it became possible")
+		if table.wide() || table.elements() != 1 || !table.picksOut(numbered(2)) {
+			t.Errorf("not narrowed when it became possible: %d elements", table.elements())
 		}
 	})
 }
 
-func TestChangedReturnsTheError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table := fakeTable{fail: errors.New("boom")}
-		s := NewSyncer(&table, func(err error) { t.Error(err) })
-		get := func() Selectors { return Selectors{Out: []Pair{numbered(1)}} }
-		if err := s.Changed(get); err != table.fail {
-			t.Errorf("returned %v", err)
-		}
-		table.fail = nil
-		if err := s.Changed(get); err != nil || !table.covers(numbered(1)) {
-			t.Errorf("second: %v, %v", err, table.sel)
-		}
-		s.Close()
-		calls := table.sets + table.widenings
-		time.Sleep(time.Hour)
-		if s.Changed(get) != nil || table.sets+table.widenings != calls {
-			t.Error("the table was used after Close")
-		}
-	})
+// TestFailedChangeIsMadeGood: the caller hears the error, and the pair comes with the next change or by itself.
+func TestFailedChangeIsMadeGood(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			table, list := newStandIn(t), &naive{}
+			s := NewSyncer(table, list.source, func(err error) { t.Error(err) })
+			boom := errors.New("boom")
+			table.fail = boom
+			list.add(true, numbered(1))
+			if err := s.Changed(); err != boom {
+				t.Errorf("returned %v", err)
+			}
+			s.locked(func() { table.fail = nil })
+			if again {
+				must(t, s.Changed())
+				s.locked(func() {
+					if !table.picksOut(numbered(1)) {
+						t.Error("not picked after the next change")
+					}
+				})
+			}
+			time.Sleep(quiet)
+			synctest.Wait()
+			if table.wide() || table.elements() != 1 || !table.picksOut(numbered(1)) {
+				t.Errorf("%d elements", table.elements())
+			}
+			s.Close()
+			list.add(true, numbered(2))
+			must(t, s.Changed())
+			s.Expect(Selectors{Out: []Pair{numbered(3)}})
+			time.Sleep(time.Hour)
+			if table.elements() != 1 {
+				t.Error("the table was used after Close")
+			}
+		})
+	}
 }

@@ -27,7 +27,7 @@ func TestOutputGoesToDevice(t *testing.T) {
 			t.Errorf("%s: enc0 got %d packets that no pair covers", f.name, len(got))
 		}
 	}
-	if err := table.Set(nft.Selectors{}, true); err != nil {
+	if err := table.Set(everything); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
@@ -36,7 +36,7 @@ func TestOutputGoesToDevice(t *testing.T) {
 			t.Errorf("%s, wide: enc0 got %d packets, want 1", f.name, len(got))
 		}
 	}
-	if err := table.Set(nft.Selectors{}, false); err != nil {
+	if err := table.Set(nft.Selectors{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -123,7 +122,7 @@ func (t *Table) SetEnds(list []netip.AddrPort) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil {
-		return errors.New("nftables: table is closed")
+		return errClosed
 	}
 	goal := make(map[netip.AddrPort]bool, len(list))
 	var more, less []netip.AddrPort
@@ -142,7 +141,7 @@ func (t *Table) SetEnds(list []netip.AddrPort) error {
 	}
 	t.ends = goal
 	if t.stale {
-		return nil // the next Set puts them there
+		return nil // the next change puts them there
 	}
 	if err := t.conn.transact(func(tx *nftables.Conn) { t.changeEnds(tx, more, less) }); err != nil {
 		t.stale = true // somebody else changed the table

@@ -111,7 +111,7 @@ func TestESPInUDP(t *testing.T) {
 		}
 		// Rules made anew keep the ends.
 		n.mid.Sh("nft flush ruleset")
-		if err := table.Set(nft.Selectors{In: pairs("10.99.0.1 10.99.0.2")}, false); err != nil {
+		if err := table.Set(nft.Selectors{In: pairs("10.99.0.1 10.99.0.2")}); err != nil {
 			t.Fatal(err)
 		}
 		to := netip.AddrPortFrom(netip.MustParseAddr(f.mid), 4700).String()
@@ -128,7 +128,7 @@ func TestESPInUDP(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.mid.Sh("nft flush ruleset") // rules made anew are as they were
-			if err := table.Set(nft.Selectors{In: pairs(map[bool]string{false: "10.98.0.1 10.98.0.2", true: "10.97.0.1 10.97.0.2"}[on])}, false); err != nil {
+			if err := table.Set(nft.Selectors{In: pairs(map[bool]string{false: "10.98.0.1 10.98.0.2", true: "10.97.0.1 10.97.0.2"}[on])}); err != nil {
 				t.Fatal(err)
 			}
 			want := map[bool]string{false: "udp", true: "esp"}[on]
@@ -138,14 +138,14 @@ func TestESPInUDP(t *testing.T) {
 			}
 		}
 		// Where everything is asked about, nobody answers here. Fragments are asked about before it is known what they are.
-		if err := table.Set(nft.Selectors{}, true); err != nil {
+		if err := table.Set(everything); err != nil {
 			t.Fatal(err)
 		}
 		to = netip.AddrPortFrom(netip.MustParseAddr(f.mid), 4500).String()
 		check("wide", f.name, a, func(text string) { say(t, n.left, to, text) }, "\x00\x00\x01\x00esp", "esp")
 		check("wide", f.name, a, func(text string) { say(t, n.left, to, text) }, "\x00\x00\x01\x00"+strings.Repeat("e", 5000), "")
 		check("wide", f.name, a, func(text string) { say(t, n.left, to, text) }, "\x00\x00\x00\x00ike", "")
-		if err := table.Set(nft.Selectors{}, false); err != nil {
+		if err := table.Set(nft.Selectors{}); err != nil {
 			t.Fatal(err)
 		}
 	}

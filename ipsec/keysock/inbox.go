@@ -1,0 +1,104 @@
+package keysock
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// largest is what sadb_msg_len can say, in bytes; more cannot be a message.
+	largest = 8 * 0xffff
+	// maxAhead is how many requests are looked at together.
+	maxAhead = 32
+	// peekBytes is the room for them. A larger request comes alone, with memory of its own.
+	peekBytes = 8 << 10
+)
+
+// inbox looks at what a client has sent, and takes it from the socket later. It is the reader's own.
+type inbox struct {
+	buf  [peekBytes]byte
+	list [maxAhead][]byte
+	none [maxAhead]unix.Mmsghdr // buffers of no length: what is received is lost
+	gone bool                   // nothing comes behind the list
+}
+
+// peek waits for a request, and returns it and those behind it that are there, without taking them from the socket; none when
+// the client is gone. They are valid until the next call.
+func (r *inbox) peek(c *conn) (list [][]byte) {
+	if c.raw.Read(func(fd uintptr) bool {
+		var err error
+		list, err = r.peekNow(int(fd))
+		return err != unix.EAGAIN
+	}) != nil {
+		return nil
+	}
+	return list
+}
+
+// peekNow is peek without waiting: EAGAIN when nothing is there.
+func (r *inbox) peekNow(fd int) ([][]byte, error) {
+	if err := rewind(fd); err != nil {
+		return nil, err
+	}
+	list, free := r.list[:0], r.buf[:]
+	for !r.gone && len(list) < maxAhead {
+		n, err := receive(fd, free, unix.MSG_PEEK|unix.MSG_TRUNC)
+		switch {
+		case len(list) == 0 && err != nil:
+			return nil, err
+		case len(list) == 0 && n > len(free):
+			return alone(fd, min(n, largest+8))
+		case n == 0 && hungUp(fd):
+			r.gone = true
+			return list, nil
+		case err != nil || n > len(free):
+			return list, nil
+		}
+		list, free = append(list, free[:n:n]), free[n:]
+	}
+	return list, nil
+}
+
+// rewind has the next look at the socket begin with what was sent first; each look ends behind what it saw.
+func rewind(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) }
+
+// alone peeks at the first so many bytes of what was sent first.
+func alone(fd, n int) ([][]byte, error) {
+	if err := rewind(fd); err != nil {
+		return nil, err
+	}
+	whole := make([]byte, n)
+	n, err := receive(fd, whole, unix.MSG_PEEK)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{whole[:n]}, nil
+}
+
+// consume takes requests from the socket that were peeked at.
+func (r *inbox) consume(c *conn, n int) bool {
+	var errno unix.Errno
+	err := c.raw.Control(func(fd uintptr) {
+		for n > 0 && errno == 0 {
+			var taken uintptr
+			taken, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.none[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+			if errno == unix.EINTR {
+				errno = 0
+			} else {
+				n -= int(taken)
+			}
+		}
+	})
+	return err == nil && errno == 0
+}
+
+// receive is recv(2) without waiting.
+func receive(fd int, b []byte, flags int) (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(fd, b, flags|unix.MSG_DONTWAIT)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
