@@ -168,7 +168,7 @@ works() {
 	lacks "$1: the wire" "$work/wire" "> \(172[.]17\|fd00:17:\)"
 	lacks "$1: the wire" "$work/wire" "10[.][69][.]0[.]1\|10[.]3[.]0[.]1[. :]"
 	lacks "$1: the wire" "$work/wire" "fd00:[69]::1\|fd00:3::1[. :]"
-	lacks "$1: the wire" "$work/wire" "5001[ :]"
+	lacks "$1: the wire" "$work/wire" "[.]5001[ :]"
 	for from in "172[.]17[.]0[.]2.* > 10[.]9[.]0[.]1" "fd00:17::2.* > fd00:9::1" "172[.]17[.]0[.]2[.].* > 10[.]2[.]0[.]2[.]5001" \
 		"fd00:17::2[.].* > fd00:2::2[.]5001" "10[.]2[.]0[.]1[.]8080 > 10[.]6[.]0[.]1" "fd00:2::1[.]8080 > fd00:6::1"; do
 		contains "$1: protected" "$work/inner" "$from"
