@@ -6,7 +6,7 @@
 //	                              print the Gbit/s that the server received, over one stream or several at a time
 //	traffic udp ADDR SECONDS SIZE print the packets per second that the server received
 //	traffic drip FROM TO RATE     send RATE small UDP packets a second until killed, whatever comes of them
-//	traffic hear ADDR             print when each UDP packet arrived, in seconds since 1970, until killed
+//	traffic hear ADDR             print when each UDP packet arrived, and when it was read, in seconds since 1970, until killed
 //	traffic answers SOCKET FILE SECONDS
 //	                              print how many µs a daemon took to answer: the median, 99 %, the longest time
 //	traffic cost ROUNDS NS NS...  print for each pair of namespaces what packets between them cost, see cost
@@ -231,7 +231,7 @@ func drip(from, to, rate string) error {
 	return nil
 }
 
-// hear tells when the kernel got a packet, not when this program came to read it.
+// hear tells of each packet when the kernel got it, and when it was let through and read.
 func hear(addr string) error {
 	conn, err := net.ListenPacket("udp", addr)
 	if err != nil {
@@ -260,7 +260,7 @@ func hear(addr string) error {
 			return fmt.Errorf("no time of arrival: %v %v", messages, err)
 		}
 		at := (*unix.Timespec)(unsafe.Pointer(&messages[0].Data[0]))
-		fmt.Printf("%d.%06d\n", at.Sec, at.Nsec/1000)
+		fmt.Printf("%d.%06d %.6f\n", at.Sec, at.Nsec/1000, float64(time.Now().UnixMicro())/1e6)
 	}
 }
 
