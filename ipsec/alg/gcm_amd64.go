@@ -38,9 +38,9 @@ type vectorGCM struct {
 	schedule [15 * aes.BlockSize]byte
 	rounds   uint64
 	_        uint64
-	// The powers of the hash key, from the 16th to the first, in the form that GHASH wants them. What follows them is read,
+	// The powers of the hash key, from the 17th to the first, in the form that GHASH wants them. What follows them is read,
 	// for blocks that are not there.
-	powers [16 + 3][aes.BlockSize]byte
+	powers [17 + 3][aes.BlockSize]byte
 
 	tag int // bytes
 }
@@ -60,10 +60,10 @@ func (g *vectorGCM) expandHash(c *aesForCBC) {
 	carry := high >> 63
 	high, low = high<<1|low>>63, low<<1|carry
 	high ^= -carry & 0xc2000000_00000000
-	first := &g.powers[15]
+	first := &g.powers[16]
 	binary.LittleEndian.PutUint64(first[:], low)
 	binary.LittleEndian.PutUint64(first[8:], high)
-	for i := 14; i >= 0; i-- {
+	for i := 15; i >= 0; i-- {
 		multiplyGCM(&g.powers[i], &g.powers[i+1], first)
 	}
 }

@@ -39,7 +39,7 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 //	Z27        counters of the next four blocks, bytes reversed
 //	Z28        4, four times; Z29 reverse; Z30 polynomial, four times
 //	X31        GHASH so far, bytes reversed; all else of Z31 is 0
-//	Z12 … Z15  powers 16 to 1 of the hash key
+//	Z12 … Z15  powers 16 to 1 of the hash key; that of the 17th stands in front of them in memory
 //	Z8 Z9 Z10  a product: low, middle and high part; Z11 is for whoever needs it
 //	SI CX      the data, how many bytes are left; DX whether they come in encrypted
 //	R9 R10     the powers; the tag, which is its mask until the end
@@ -134,12 +134,12 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	VPSHUFB        X29, X6, X7; \
 	VSHUFI32X4     $0, Z7, Z7, Z27; \
 	VPADDD         firstFour<>(SB), Z27, Z27; \
-	VMOVDQU64      0(R9), Z12; \
-	VMOVDQU64      64(R9), Z13; \
-	VMOVDQU64      128(R9), Z14; \
-	VMOVDQU64      192(R9), Z15; \
+	VMOVDQU64      16(R9), Z12; \
+	VMOVDQU64      80(R9), Z13; \
+	VMOVDQU64      144(R9), Z14; \
+	VMOVDQU64      208(R9), Z15; \
 	VPSHUFB        X29, X5, X5; \
-	VMOVDQU64      240(R9), X4; \
+	VMOVDQU64      256(R9), X4; \
 	VPCLMULQDQ     $0x00, X4, X5, X8; \
 	VPCLMULQDQ     $0x01, X4, X5, X9; \
 	VPCLMULQDQ     $0x10, X4, X5, X11; \
@@ -238,15 +238,12 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	VAESENCLAST Z26, Z2, Z2; \
 	VAESENCLAST Z26, Z3, Z3
 
-// tailBegins makes R9 point at the power for the first of the blocks that are left.
+// tailBegins makes R9 point at the power for the first of the blocks that are left. Behind them comes that of the lengths.
 #define tailBegins \
 	LEAQ   15(CX), AX; \
 	ANDQ   $~15, AX; \
 	NEGQ   AX; \
-	LEAQ   256(R9)(AX*1), R9; \
-	VPXORQ Z8, Z8, Z8; \
-	VPXORQ Z9, Z9, Z9; \
-	VPXORQ Z10, Z10, Z10
+	LEAQ   256(R9)(AX*1), R9
 
 // tailMask selects the next 64 bytes in K1, or what is left.
 #define tailMask \
@@ -265,7 +262,7 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	ADDQ      $64, SI; \
 	SUBQ      $64, CX
 
-// finish adds the block of lengths, and writes the tag.
+// finish adds the block of lengths to the products, and writes the tag.
 #define finish \
 	MOVQ       key+0(FP), R9; \
 	MOVQ       aadLen+40(FP), AX; \
@@ -274,13 +271,9 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $16
 	SHLQ       $3, DX; \
 	VMOVQ      DX, X4; \
 	VPINSRQ    $1, AX, X4, X4; \
-	VPXORQ     X31, X4, X4; \
-	VMOVDQU64  496(R9), X5; \
-	VPCLMULQDQ $0x00, X5, X4, X8; \
-	VPCLMULQDQ $0x01, X5, X4, X9; \
-	VPCLMULQDQ $0x10, X5, X4, X11; \
-	VPXORQ     X11, X9, X9; \
-	VPCLMULQDQ $0x11, X5, X4, X10; \
+	VPXORQ     Z31, Z4, Z4; \
+	VMOVDQU64  512(R9), X5; \
+	products(Z4, Z5); \
 	reduce; \
 	VPSHUFB    X29, X31, X31; \
 	VPXORQ     (R10), X31, X31; \
@@ -345,6 +338,9 @@ encrypted:
 	JGE  blocks
 	hash
 tail:
+	VPXORQ Z8, Z8, Z8
+	VPXORQ Z9, Z9, Z9
+	VPXORQ Z10, Z10, Z10
 	TESTQ CX, CX
 	JLE  lengths
 	tailBegins
@@ -371,7 +367,6 @@ pieceEnd:
 pieceHashed:
 	tailHash
 	JG   piece
-	reduce
 lengths:
 	finish
 	VZEROUPPER
