@@ -33,7 +33,11 @@ func (e *Engine) OutputLater(b *mbuf.Buf, x *Batch, s *Sealing) Verdict {
 
 // mayBeSealedLater says whether nothing that comes after the step looks at what it encrypts. Over IPv6, UDP has a checksum.
 func (s *step) mayBeSealedLater(p *wire.Packet) bool {
-	return s.sa.Proto == wire.ProtoESP && (s.sa.NAT == nil || p.Version == 4)
+	version := p.Version
+	if s.tunnel {
+		_, version = outerHeader(s.sa)
+	}
+	return s.sa.Proto == wire.ProtoESP && (s.sa.NAT == nil || version == 4)
 }
 
 // Pending says whether Seal has something to do.

@@ -3,7 +3,6 @@ package ipsec
 import (
 	"net/netip"
 
-	"kipsec/ipsec/esp"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -21,8 +20,7 @@ import (
 //	plan     the SA of each request; what happens where one is missing
 //	resolve  the SA of each request, without any effect
 //	sizes    does the result fit a packet, and the way
-//	apply    encapsulation and transforms, innermost first
-//	finish   lengths and checksum of the header that is now outermost
+//	apply    what changes the packet
 
 // Output decides about a packet that the namespace wants to send and protects it in place where policy says so.
 // Verdicts: Pass, Send, Drop, Split, Reassemble, Refuse.
@@ -252,104 +250,6 @@ func (e *Engine) fit(p *wire.Packet, steps []step, mtu int) int {
 		}
 	}
 	return room
-}
-
-// apply runs the steps, innermost first. From here on the packet is changed: what fails is dropped. If later is not nil, the
-// encryption of the last step may be left there.
-func (e *Engine) apply(b *mbuf.Buf, p *wire.Packet, steps []step, x *Batch, later *Sealing) Verdict {
-	inner := *p
-	verdict := Verdict{Action: Pass} // while the packet is as it was
-	for i := range steps {
-		s := &steps[i]
-		if s.tunnel {
-			if why := e.encapsulate(b, p, s.sa); why != stats.OK {
-				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
-			}
-			verdict.Action = Send
-		}
-		e.identify(b.Bytes(), p, s.sa.Proto)
-		why := stats.OK
-		if later != nil && i == len(steps)-1 && s.mayBeSealedLater(p) {
-			later.rest, why = esp.Prepare(b, p.Insert, p.NextOff, s.sa)
-		} else {
-			why = s.xf.output(e.Knobs, b, p.Insert, p.NextOff, s.sa)
-		}
-		if why == stats.OK && !s.sa.Record(b.Len()+udpRoom(s.sa), x.time()) {
-			why = stats.OutLifetime
-		}
-		e.countOutput(e.family(p.Version), s.sa, why)
-		if why.Kept() {
-			continue
-		}
-		if why != stats.OK {
-			return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
-		}
-		verdict.Action = Send
-		if s.sa.NAT != nil {
-			if why := putInUDP(b, p, s.sa.NAT); why != stats.OK {
-				return e.drop(why, p, s.sa.Proto, s.sa, s.sa.SPI)
-			}
-			if later != nil {
-				later.rest.Moved(wire.UDPHeaderLen)
-			}
-		}
-		finish(b.Bytes(), p)
-	}
-	*p = inner
-	return verdict
-}
-
-// countOutput counts what a transform did. Compression is counted by attempts, whatever came of them (KAME
-// ipcomp_output).
-func (e *Engine) countOutput(set *stats.Set, sa *sadb.SA, why stats.Reason) {
-	if why == stats.OK {
-		set.Count(stats.OutSuccess)
-	}
-	switch {
-	case sa.Proto == wire.ProtoIPComp && (why == stats.OK || why == stats.NoGain):
-		set.CountAlg(stats.OutCompHist, uint8(sa.Enc))
-	case sa.Proto == wire.ProtoAH && why == stats.OK:
-		set.CountAlg(stats.OutAHHist, uint8(sa.Auth))
-	case sa.Proto == wire.ProtoESP && why == stats.OK:
-		set.CountAlg(stats.OutESPHist, uint8(sa.Enc))
-	}
-}
-
-// identify gives a packet without an identification one before AH authenticates it: the wire would choose one later.
-func (e *Engine) identify(b []byte, p *wire.Packet, proto uint8) {
-	if proto == wire.ProtoAH && p.Version == 4 && wire.IPv4(b).ID() == 0 {
-		wire.IPv4(b).SetID(e.nextID())
-	}
-}
-
-// finish makes the outermost header agree with the packet.
-func finish(b []byte, p *wire.Packet) {
-	p.Proto = b[p.NextOff]
-	setLength(b, p)
-	if p.Version == 4 {
-		wire.IPv4(b).UpdateChecksum()
-	}
-}
-
-// setLength makes the outermost header, but for its checksum, agree with the packet's length.
-func setLength(b []byte, p *wire.Packet) {
-	p.Len = len(b)
-	if p.Version == 6 {
-		wire.IPv6(b).SetPayloadLength(uint16(len(b) - wire.IPv6HeaderLen))
-	} else {
-		wire.IPv4(b).SetTotalLength(uint16(len(b)))
-	}
-}
-
-// OutputBesideLater is OutputLater for a packet that Linux cannot be made to route through the engine, because its destination
-// or its socket names the interface. Verdicts: those of Output and, for destinations that no protected packet can be sent to,
-// of CheckOutput.
-func (e *Engine) OutputBesideLater(b *mbuf.Buf, s *Sealing) Verdict {
-	var p wire.Packet
-	if wire.ParseHeaders(b.Bytes(), &p) == nil && e.unreachable(&p) {
-		return e.CheckOutput(b.Bytes())
-	}
-	return e.OutputLater(b, nil, s)
 }
 
 // CheckOutput decides about an outbound packet for multicast and link-local destinations. It may leave in clear or not at all:

@@ -32,8 +32,8 @@ func outerHeader(sa *sadb.SA) (header, version int) {
 }
 
 // encapsulate puts a tunnel header in front of the packet and makes p describe it (RFC 4301 §5.1.2, KAME
-// ipsec4_encapsulate). Inner and outer family may differ.
-func (e *Engine) encapsulate(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA) stats.Reason {
+// ipsec4_encapsulate). Inner and outer family may differ. Behind the header it leaves room bytes, for the headers that come there.
+func (e *Engine) encapsulate(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA, room int) stats.Reason {
 	class, label := trafficClass(b.Bytes(), p.Version)
 	class = ecnIngress(e.Knobs.Family(sa.Dst.Is6()).ECN.Load(), class)
 	inner, length := wire.ProtoIPIP, b.Len()
@@ -45,7 +45,7 @@ func (e *Engine) encapsulate(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA) stats.Rea
 		return stats.OutMalformed
 	}
 	header, version := outerHeader(sa)
-	h := b.Prepend(header)
+	h := b.Prepend(header + room)
 	if h == nil {
 		return stats.ESPNoRoom
 	}

@@ -32,15 +32,27 @@ type Sealing struct {
 // Prepare is Output without the cryptography: Seal does that, perhaps on another core. Numbers are given out in the order of
 // the calls, so packets that are sealed at the same time leave in the right order all the same.
 func Prepare(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) (Sealing, stats.Reason) {
-	suite := sa.Suite
-	payload := b.Len() - insert
-	head := suite.HeaderLen()
-	pad := padding(payload, suite.Align())
-	tail := pad + trailer + suite.ICVLen()
-	if b.Len()+head+tail > maxPacket(b.Bytes()) {
+	head := sa.Suite.HeaderLen()
+	if b.Len()+head > maxPacket(b.Bytes()) {
 		return Sealing{}, stats.TooBig
 	}
-	if b.Headroom() < head || b.Tailroom() < tail {
+	if b.Prepend(head) == nil {
+		return Sealing{}, stats.ESPNoRoom
+	}
+	p := b.Bytes()
+	copy(p[:insert], p[head:head+insert])
+	return PrepareInRoom(b, insert, nextOff, sa)
+}
+
+// PrepareInRoom is Prepare where the packet has room for the ESP header at insert already.
+func PrepareInRoom(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) (Sealing, stats.Reason) {
+	suite := sa.Suite
+	pad := padding(b.Len()-insert-suite.HeaderLen(), suite.Align())
+	tail := pad + trailer + suite.ICVLen()
+	if b.Len()+tail > maxPacket(b.Bytes()) {
+		return Sealing{}, stats.TooBig
+	}
+	if b.Tailroom() < tail {
 		return Sealing{}, stats.ESPNoRoom
 	}
 	var seq uint64
@@ -51,10 +63,8 @@ func Prepare(b *mbuf.Buf, insert, nextOff int, sa *sadb.SA) (Sealing, stats.Reas
 		}
 	}
 
-	b.Prepend(head)
 	b.Append(tail)
 	p := b.Bytes()
-	copy(p[:insert], p[head:head+insert])
 	h := wire.ESP(p[insert:])
 	h.SetSPI(sa.SPI)
 	if suite.Numbered() {
