@@ -24,7 +24,7 @@ func newChains(has features, cfg Config, table string) (all chains) {
 			&chain{table: table, name: outChain, errors: errorsChain, action: rule(setMark(0, MarkDivert), ret()), cover: unknown(f)},
 			&chain{table: table, name: inChain, action: jump(askChain), cover: unknown(f)})
 		if cfg.NAT.has(f) {
-			all = append(all, &chain{table: table, name: unsureChain, errors: unsureErrorsChain, action: queue(cfg.Unsure, has.nativeQueue), cover: unknown(f)})
+			all = append(all, &chain{table: table, name: unsureChain, errors: unsureErrorsChain, action: jump(questionChain), cover: unknown(f)})
 		}
 	}
 	return all

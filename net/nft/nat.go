@@ -25,6 +25,7 @@ import (
 
 const (
 	unsureChain        = "unsure"
+	questionChain      = "question"       // what is unsure
 	unsureErrorsChain  = "unsure-errors"  // ICMP errors about packets whose answers would match
 	unsureReportsChain = "unsure-reports" // ICMP in hook output
 	pickedChain        = "picked"         // the half of again that looks at addresses
@@ -90,8 +91,8 @@ func besideNAT(chains []baseChain, f family, c Config, has features) []baseChain
 	for i := range chains {
 		switch b := &chains[i]; b.name {
 		case "divert":
-			if has.fib {
-				b.insert(b.jumpTo(outChain), rule(toOthers(), jump(unsureChain)))
+			if has.fib { // else all for this host would be asked about too
+				b.insert(b.jumpTo(outChain), jump(unsureChain))
 			}
 		case "output":
 			b.insert(b.jumpTo(outChain), jump(unsureChain), rule(protocol(f.icmp()), jump(unsureReportsChain)))
@@ -126,7 +127,16 @@ func isAnswer() exprs {
 	)
 }
 
-// toOthers matches packets in hook prerouting that are not for this host, as far as can be said before they are routed.
+// question asks about a packet that is for others. Those for this host, and multicast, are not to be routed elsewhere.
+func question(c Config, has features) exprs {
+	ask := queue(c.Unsure, has.nativeQueue)
+	if !has.fib {
+		return ask
+	}
+	return rule(toOthers(), ask)
+}
+
+// toOthers matches packets that are not for this host, as far as can be said before they are routed.
 func toOthers() exprs {
 	all := exprs{&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagDADDR: true}}
 	for _, kind := range []uint32{unix.RTN_LOCAL, unix.RTN_MULTICAST, unix.RTN_BROADCAST, unix.RTN_ANYCAST} {

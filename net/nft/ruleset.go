@@ -121,6 +121,7 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 		askChain:      {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
 		againChain:    again(c.NAT.has(f), has, ask),
 		pickedChain:   picked(f, ask),
+		questionChain: {question(c, has)},
 		strayChain:    {rule(marked(MarkBypass), accept()), jump(outChain), rule(marked(MarkDivert), queue(c.Beside, has.nativeQueue))},
 		enteringChain: entering,
 		arrivingChain: arriving,
