@@ -12,10 +12,14 @@ import (
 // kernel sends with them may find no more than the SPI of GETSPI. Nothing is known to be genuine of what is held, so there is
 // little of it, and not for long.
 type early struct {
-	mu    sync.Mutex
-	path  *Path // the last that held something
-	held  []earlyPacket
-	armed bool // the clock runs for what is held
+	mu     sync.Mutex
+	path   *Path // the last that held something
+	held   []earlyPacket
+	armed  bool // the clock runs for what is held
+	timer  *time.Timer
+	closed bool
+
+	releases sync.WaitGroup // those that run or will by the clock
 }
 
 type earlyPacket struct {
@@ -36,13 +40,13 @@ func (e *early) hold(p *Path, b *mbuf.Buf, o *ipsec.Opening) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.held) == maxEarly {
+	if e.closed || len(e.held) == maxEarly {
 		return false
 	}
 	e.path = p
 	e.held = append(e.held, earlyPacket{b, *o, time.Now()})
 	if !o.Early() { // the keys came meanwhile
-		go e.release()
+		e.releases.Go(e.release)
 	}
 	e.armLocked()
 	return true
@@ -51,7 +55,9 @@ func (e *early) hold(p *Path, b *mbuf.Buf, o *ipsec.Opening) bool {
 func (e *early) armLocked() {
 	if !e.armed && len(e.held) > 0 {
 		e.armed = true
-		time.AfterFunc(earlyLife, func() {
+		e.releases.Add(1)
+		e.timer = time.AfterFunc(earlyLife, func() {
+			defer e.releases.Done()
 			e.mu.Lock()
 			e.armed = false
 			e.mu.Unlock()
@@ -65,8 +71,23 @@ func (e *early) keyed() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.held) > 0 {
-		go e.release() // the caller has locks that the engine may want
+		e.releases.Go(e.release) // the caller has locks that the engine may want
 	}
+}
+
+// close drops what is held, and holds nothing any more. When it returns, no packet is on its way from here.
+func (e *early) close() {
+	e.mu.Lock()
+	held := e.held
+	e.held, e.closed = nil, true
+	if e.timer != nil && e.timer.Stop() {
+		e.releases.Done()
+	}
+	e.mu.Unlock()
+	for _, h := range held {
+		h.buf.Free()
+	}
+	e.releases.Wait()
 }
 
 // release gives the engine the packets whose SA waits no longer, and those that have waited long enough, to be dropped.

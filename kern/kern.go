@@ -115,6 +115,7 @@ func New() (*Kernel, error) {
 		Tracing: k.Knobs.Tracing, Trace: trace,
 	})
 	k.Engine.Keyer = asker{k.Key}
+	k.after = append(k.after, k.early.close)
 	if err := k.Engine.AddTo(k.Tree); err != nil {
 		return nil, err
 	}
