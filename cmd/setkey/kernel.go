@@ -46,9 +46,9 @@ func dial(name string) (kernel, error) {
 }
 
 // maxUnanswered bounds how many requests are sent before the first of them is answered. A kernel that waits for us to
-// read and we, waiting for it, would never go on: a packet socket of Linux takes ten unread messages and no more
-// (net.unix.max_dgram_qlen).
-const maxUnanswered = 8
+// read and we, waiting for it, would never go on; so many fit into a socket of Linux, with buffers of 208 KiB where
+// more are not allowed.
+const maxUnanswered = 32
 
 // link carries out requests over a PF_KEY socket, several at a time. The kernel answers them in order.
 type link struct {
