@@ -102,22 +102,11 @@ func legacy() (others Others) {
 // RunForeign calls changed after each batch of news that may change what Foreign says, and when news were lost, until
 // Close.
 func (w *Watcher) RunForeign(changed func()) error {
-	for {
-		messages, err := w.nl.Receive()
-		if w.closed.Load() {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return err
-		}
-		news := err != nil
-		for _, m := range messages {
-			news = news || isForeignNews(m)
-		}
-		if news {
+	return w.Listener.Run(func(messages []netlink.Message, lost bool) {
+		if lost || slices.ContainsFunc(messages, isForeignNews) {
 			changed()
 		}
-	}
+	})
 }
 
 func isForeignNews(m netlink.Message) bool {

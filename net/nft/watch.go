@@ -1,64 +1,53 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/news"
 )
 
 // Watcher hears when tables are deleted in a network namespace, or ours are changed by others, so that rules which somebody
 // flushed can be made anew.
-type Watcher struct {
-	nl     *netlink.Conn
-	closed atomic.Bool
-}
+type Watcher struct{ *news.Listener }
 
 // Watch begins to listen in the network namespace of the calling thread.
 func Watch() (*Watcher, error) {
-	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	l, err := news.Listen(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch nf_tables: %w", err)
 	}
-	if err := nl.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
-		nl.Close()
+	if err := l.Ignore(newGeneration); err != nil {
+		l.Close()
 		return nil, fmt.Errorf("cannot watch nf_tables: %w", err)
 	}
-	return &Watcher{nl: nl}, nil
+	return &Watcher{l}, nil
 }
 
-// deleteTable is the type of the message about a deleted table.
-const deleteTable = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE
+const (
+	// deleteTable is the type of the message about a deleted table.
+	deleteTable = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE
+	// newGeneration is that of the message that comes alone after each transaction.
+	newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+)
 
 // Run calls lost after each batch of news with a deleted table of whatever name, or when news were lost, and with touched after
 // one in which somebody else changed a table of ours, until Close.
 func (w *Watcher) Run(lost func(touched bool)) error {
-	for {
-		messages, err := w.nl.Receive()
-		if w.closed.Load() {
-			return nil
-		}
-		if err != nil {
-			lost(false) // the buffer was full, or worse: look at the tables
-			if !errors.Is(err, unix.ENOBUFS) {
-				return err
-			}
-			continue
-		}
+	return w.Listener.Run(func(messages []netlink.Message, missed bool) {
 		touched := slices.ContainsFunc(messages, touches)
-		if touched || slices.ContainsFunc(messages, func(m netlink.Message) bool { return m.Header.Type == deleteTable }) {
+		if missed || touched || slices.ContainsFunc(messages, func(m netlink.Message) bool { return m.Header.Type == deleteTable }) {
 			lost(touched)
 		}
-	}
+	})
 }
 
 // touches says whether a message tells that somebody else changed the table of IPv4 or of IPv6. All that changes in a table has its
 // name as the first attribute.
 func touches(m netlink.Message) bool {
-	const newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 	if _, ours := ports.Load(m.Header.PID); ours || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type == newGeneration {
 		return false
 	}
@@ -79,11 +68,3 @@ func touches(m netlink.Message) bool {
 
 // sizeofNfgen is the size of struct nfgenmsg, which begins with the family.
 const sizeofNfgen = 4
-
-// Close ends Run.
-func (w *Watcher) Close() error {
-	if w.closed.Swap(true) {
-		return nil
-	}
-	return w.nl.Close()
-}

@@ -5,10 +5,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/news"
 )
 
 // Ends is where packets for this host end: its Ethernet interfaces and its addresses.
@@ -27,13 +28,12 @@ func (e Ends) Equal(f Ends) bool {
 // EndsWatcher hears when Ends change.
 type EndsWatcher struct {
 	asks   *netlink.Conn // used by one goroutine at a time
-	events *netlink.Conn
-	closed atomic.Bool
+	events *news.Listener
 }
 
 // WatchEnds begins to listen in the network namespace of the calling thread.
 func WatchEnds() (*EndsWatcher, error) {
-	events, err := listenFor([]uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR})
+	events, err := news.Listen(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		return nil, err
 	}
@@ -47,25 +47,11 @@ func WatchEnds() (*EndsWatcher, error) {
 
 // Run calls changed after each batch of news, and when news were lost, until Close.
 func (w *EndsWatcher) Run(changed func()) error {
-	for {
-		_, err := w.events.Receive()
-		if w.closed.Load() {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return err
-		}
-		changed()
-	}
+	return w.events.Run(func([]netlink.Message, bool) { changed() })
 }
 
 // Close ends Run.
-func (w *EndsWatcher) Close() error {
-	if w.closed.Swap(true) {
-		return nil
-	}
-	return errors.Join(w.events.Close(), w.asks.Close())
-}
+func (w *EndsWatcher) Close() error { return errors.Join(w.events.Close(), w.asks.Close()) }
 
 // Ends asks the kernel. One goroutine at a time may call it.
 func (w *EndsWatcher) Ends() (Ends, error) {

@@ -2,22 +2,21 @@ package route
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/news"
 )
 
 // Watcher hears when Linux or somebody takes away what Install made: routes vanish when the interface goes down or IPv6 is
 // disabled on it, rules with `ip rule flush`.
 type Watcher struct {
-	nl     *netlink.Conn
-	index  int
-	down   bool // the interface was seen down
-	closed atomic.Bool
+	news  *news.Listener
+	index int
+	down  bool // the interface was seen down
 }
 
 // Watch begins to listen in the network namespace of the calling thread. The interface must exist.
@@ -26,50 +25,29 @@ func Watch(device string) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", device, err)
 	}
-	nl, err := dial()
+	l, err := news.Listen(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot watch routes: %w", err)
 	}
-	w := &Watcher{nl: nl, index: dev.Index}
-	for _, group := range []uint32{
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
-	} {
-		if err := nl.JoinGroup(group); err != nil {
-			nl.Close()
-			return nil, fmt.Errorf("cannot watch routes: %w", err)
-		}
-	}
-	return w, nil
+	return &Watcher{news: l, index: dev.Index}, nil
 }
 
 // Run calls lost after each batch of news that tells of a loss, and when news were lost themselves, until Close. Install
 // makes good what is lost.
 func (w *Watcher) Run(lost func()) error {
-	for {
-		messages, err := w.nl.Receive()
-		if w.closed.Load() {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return err
-		}
-		again := err != nil
+	return w.news.Run(func(messages []netlink.Message, again bool) {
 		for _, m := range messages {
 			again = w.isLoss(m) || again
 		}
 		if again {
 			lost()
 		}
-	}
+	})
 }
 
 // Close ends Run.
-func (w *Watcher) Close() error {
-	if w.closed.Swap(true) {
-		return nil
-	}
-	return w.nl.Close()
-}
+func (w *Watcher) Close() error { return w.news.Close() }
 
 // isLoss says whether a message tells that Install is to be called again: a route or rule of ours is gone, or the interface
 // is up again after it was down, or has IPv6 again, for which Linux gives it a route for multicast.

@@ -2,7 +2,6 @@ package route
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/news"
 )
 
 // Way is how a packet to an address leaves this host over Ethernet.
@@ -32,7 +33,7 @@ type Way struct {
 type Ways struct {
 	mark   uint32
 	asks   *netlink.Conn // used by Run only
-	events *netlink.Conn
+	events *news.Listener
 	wanted chan netip.Addr // addresses that are asked about for the first time
 	closed atomic.Bool
 	done   chan struct{}
@@ -74,7 +75,7 @@ var wayGroups = []uint32{
 func OpenWays(mark uint32) (*Ways, error) {
 	w := &Ways{mark: mark, wanted: make(chan netip.Addr, maxWanted), done: make(chan struct{}), known: make(map[netip.Addr]*way)}
 	var err error
-	if w.events, err = listenFor(wayGroups); err != nil {
+	if w.events, err = news.Listen(unix.NETLINK_ROUTE, wayGroups...); err != nil {
 		return nil, err
 	}
 	if w.asks, err = dial(); err != nil {
@@ -82,22 +83,6 @@ func OpenWays(mark uint32) (*Ways, error) {
 		return nil, err
 	}
 	return w, nil
-}
-
-// listenFor opens a socket that hears the news of some groups.
-func listenFor(groups []uint32) (*netlink.Conn, error) {
-	nl, err := dial()
-	if err != nil {
-		return nil, err
-	}
-	for _, group := range groups {
-		// A kernel without IPv6 or without nexthop objects has no such news.
-		if err := nl.JoinGroup(group); err != nil && !errors.Is(err, unix.EINVAL) {
-			nl.Close()
-			return nil, fmt.Errorf("cannot listen to changes of routes: %w", err)
-		}
-	}
-	return nl, nil
 }
 
 // Way answers about an address; false where packets have to be given to Linux.
@@ -160,15 +145,7 @@ func (w *Ways) Close() error {
 
 // follow applies the kernel's news.
 func (w *Ways) follow() error {
-	for {
-		messages, err := w.events.Receive()
-		if w.closed.Load() {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return err
-		}
-		drop := err != nil // some news were lost
+	return w.events.Run(func(messages []netlink.Message, drop bool) {
 		for _, m := range messages {
 			switch m.Header.Type {
 			case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
@@ -182,7 +159,7 @@ func (w *Ways) follow() error {
 		if drop {
 			w.drop()
 		}
-	}
+	})
 }
 
 // drop forgets everything.
