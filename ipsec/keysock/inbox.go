@@ -27,13 +27,24 @@ type inbox struct {
 // the client is gone. They are valid until the next call.
 func (r *inbox) peek(c *conn) (list [][]byte) {
 	if c.raw.Read(func(fd uintptr) bool {
-		var err error
-		list, err = r.peekNow(int(fd))
-		return err != unix.EAGAIN
+		for {
+			var err error
+			list, err = r.peekNow(int(fd))
+			if err != unix.EAGAIN || !c.thread || !await(fd) {
+				return err != unix.EAGAIN
+			}
+		}
 	}) != nil {
 		return nil
 	}
 	return list
+}
+
+// await blocks the thread until there is something to read, or an end.
+func await(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
+	_, err := unix.Poll(p, -1)
+	return err == nil || err == unix.EINTR
 }
 
 // peekNow is peek without waiting: EAGAIN when nothing is there.

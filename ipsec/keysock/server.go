@@ -35,6 +35,9 @@ const (
 	DefaultStall    = 30 * time.Second
 )
 
+// threads is how many connections have a thread of their own, see prompt.
+const threads = 16
+
 const socketBuffer = 2 << 20 // bytes asked for in each direction
 
 // Config says where a Server listens and for whom.
@@ -108,7 +111,9 @@ func (cfg *Config) admit(c peer.Client) (peer.Conn, error) {
 		return nil, fmt.Errorf("client refused: there are %d already", c.All)
 	}
 	setBuffers(c.Raw)
-	return newConn(c.Conn, c.Raw, *cfg), nil
+	conn := newConn(c.Conn, c.Raw, *cfg)
+	conn.thread = c.All < threads
+	return conn, nil
 }
 
 // setBuffers asks for large buffers.

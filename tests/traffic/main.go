@@ -8,7 +8,7 @@
 //	traffic drip FROM TO RATE     send RATE small UDP packets a second until killed, whatever comes of them
 //	traffic hear ADDR             print when each UDP packet arrived, and when it was read, in seconds since 1970, until killed
 //	traffic answers SOCKET FILE SECONDS
-//	                              print how many µs a daemon took to answer: the median, 99 %, the longest time
+//	                              print how many µs a daemon took to answer: the median, 99 %, 99.9 %, the longest time
 //	traffic cost ROUNDS NS NS...  print for each pair of namespaces what packets between them cost, see cost
 //	traffic keypair               print a new X25519 private key and its public key, in hex
 //
