@@ -71,29 +71,26 @@ func TestMain(m *testing.M) {
 // TestScripts runs the t_*.sh against the binaries in bin, on each wire, several at a time. KIPSEC_WIRE in the environment
 // chooses one wire. With KIPSEC_REPORT, what ran where is written to that file.
 func TestScripts(t *testing.T) {
-	run := scriptRunner(t)
-	for _, script := range scripts(t) {
-		if alone[script] != "" {
-			continue
-		}
-		for _, wire := range wiresOf(script) {
-			t.Run(strings.TrimSuffix(script, ".sh")+"/"+wire, func(t *testing.T) {
-				t.Parallel()
-				run(t, script, wire)
-			})
-		}
-	}
+	runScripts(t, func(script string) bool { return alone[script] == "" }, (*testing.T).Parallel)
 }
 
 // TestScriptsAlone runs those that must have the machine for themselves.
 func TestScriptsAlone(t *testing.T) {
-	run := scriptRunner(t)
+	runScripts(t, func(script string) bool { return alone[script] != "" }, func(*testing.T) {})
+}
+
+func runScripts(t *testing.T, which func(script string) bool, begin func(*testing.T)) {
+	buildHelpers(t)
+	env := append(os.Environ(), "BIN="+binaries(t), "HELPERS="+helpers)
 	for _, script := range scripts(t) {
-		if alone[script] == "" {
+		if !which(script) {
 			continue
 		}
 		for _, wire := range wiresOf(script) {
-			t.Run(strings.TrimSuffix(script, ".sh")+"/"+wire, func(t *testing.T) { run(t, script, wire) })
+			t.Run(strings.TrimSuffix(script, ".sh")+"/"+wire, func(t *testing.T) {
+				begin(t)
+				runOn(t, script, wire, env)
+			})
 		}
 	}
 }
@@ -191,32 +188,26 @@ func binaries(t *testing.T) string {
 	return bin
 }
 
-// scriptRunner builds what the scripts share. The function that it returns runs a script and reports how that ended; exit
-// status 77 means that the machine cannot run it.
-func scriptRunner(t *testing.T) func(t *testing.T, script, wire string) {
-	t.Helper()
-	buildHelpers(t)
-	environment := append(os.Environ(), "BIN="+binaries(t), "HELPERS="+helpers)
-	return func(t *testing.T, script, wire string) {
-		env := environment
-		if wire != anyWire {
-			env = append(slices.Clip(env), "KIPSEC_WIRE="+wire)
-		}
-		start := time.Now()
-		out, err := runScript(t.Context(), script, env)
-		took := time.Since(start).Round(time.Second)
-		var exit *exec.ExitError
-		switch {
-		case err == nil:
-			report(t, script, wire, fmt.Sprint(took))
-		case errors.As(err, &exit) && exit.ExitCode() == 77:
-			reason := out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]
-			report(t, script, wire, strings.TrimSpace(reason))
-			t.Skip(reason)
-		default:
-			report(t, script, wire, "FAILED")
-			t.Errorf("%v after %v\n%s", err, took, out)
-		}
+// runOn runs a script on a wire and reports how that ended. Exit status 77 means that the machine cannot run it.
+func runOn(t *testing.T, script, wire string, env []string) {
+	if wire != anyWire {
+		env = append(slices.Clip(env), "KIPSEC_WIRE="+wire)
+	}
+	start := time.Now()
+	out, err := runScript(t.Context(), script, env)
+	took := time.Since(start).Round(time.Second)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		report(t, script, wire, fmt.Sprint(took))
+	case errors.As(err, &exit) && exit.ExitCode() == 77:
+		out = strings.TrimSpace(out)
+		reason := out[strings.LastIndex(out, "\n")+1:]
+		report(t, script, wire, reason)
+		t.Skip(reason)
+	default:
+		report(t, script, wire, "FAILED")
+		t.Errorf("%v after %v\n%s", err, took, out)
 	}
 }
 
