@@ -21,15 +21,19 @@ type inbox struct {
 	list [maxAhead][]byte
 	none [maxAhead]unix.Mmsghdr // buffers of no length: what is received is lost
 	gone bool                   // nothing comes behind the list
+
+	aligned bool // the next look begins where the last one ended, at the request behind it
 }
 
 // peek waits for a request, and returns it and those behind it that are there, without taking them from the socket; none when
 // the client is gone. They are valid until the next call.
 func (r *inbox) peek(c *conn) (list [][]byte) {
+	most := maxAhead
 	if c.raw.Read(func(fd uintptr) bool {
 		for {
 			var err error
-			list, err = r.peekNow(int(fd))
+			list, err = r.peekNow(int(fd), most)
+			most = 1 // what had to be waited for has hardly another behind it
 			if err != unix.EAGAIN || !c.thread || !await(fd) {
 				return err != unix.EAGAIN
 			}
@@ -47,14 +51,18 @@ func await(fd uintptr) bool {
 	return err == nil || err == unix.EINTR
 }
 
-// peekNow is peek without waiting: EAGAIN when nothing is there.
-func (r *inbox) peekNow(fd int) ([][]byte, error) {
-	if err := rewind(fd); err != nil {
-		return nil, err
+// peekNow is peek without waiting, of so many at most: EAGAIN when nothing is there.
+func (r *inbox) peekNow(fd, most int) ([][]byte, error) {
+	if !r.aligned {
+		if err := rewind(fd); err != nil {
+			return nil, err
+		}
+		r.aligned = true
 	}
 	list, free := r.list[:0], r.buf[:]
-	for !r.gone && len(list) < maxAhead {
+	for !r.gone && len(list) < most {
 		n, err := receive(fd, free, unix.MSG_PEEK|unix.MSG_TRUNC)
+		r.aligned = n <= len(free)
 		switch {
 		case len(list) == 0 && err != nil:
 			return nil, err
@@ -71,7 +79,8 @@ func (r *inbox) peekNow(fd int) ([][]byte, error) {
 	return list, nil
 }
 
-// rewind has the next look at the socket begin with what was sent first; each look ends behind what it saw.
+// rewind has the next look at the socket begin with what was sent first. Each look ends behind what it saw, be it a part of a
+// request, and what is taken from the socket counts no more.
 func rewind(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0) }
 
 // alone peeks at the first so many bytes of what was sent first.
