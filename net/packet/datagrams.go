@@ -189,7 +189,7 @@ func (d *Datagrams) receive() error {
 			napped = true
 			wait.Nap()
 		default:
-			if err := d.waiter.Wait(); err != nil {
+			if err := d.waiter.Wait(&d.pace); err != nil {
 				return err
 			}
 		}

@@ -163,7 +163,7 @@ func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 			r.taken.Add(uint64(n))
 			return n, nil
 		}
-		if err := r.waiter.Wait(); err != nil && !r.closed.Load() {
+		if err := r.waiter.Wait(&r.pace); err != nil && !r.closed.Load() {
 			return 0, err
 		}
 	}

@@ -285,7 +285,7 @@ func (r *Receiver) receive() error {
 			r.pace.Add(r.got, time.Now())
 			return nil
 		case errno == unix.EAGAIN:
-			if err := r.waiter.Wait(); err != nil {
+			if err := r.waiter.Wait(&r.pace); err != nil {
 				return err
 			}
 		}

@@ -230,7 +230,7 @@ func (r *Receiver) sleep() error {
 	if !r.ring.empty() { // it came before the program knew
 		return nil
 	}
-	err := r.waiter.Wait()
+	err := r.waiter.Wait(&r.pace)
 	if !r.bell.quiet(r.maps.get(stateReader) == called) {
 		r.maps.set(stateBell, 0)
 	}

@@ -102,7 +102,7 @@ func (d *Device) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	r.bufs, r.n, r.napped, r.err = bufs, 0, false, nil
 	var err error
 	for err == nil && !d.closed.Load() && !r.fill() {
-		err = d.waiter.Wait()
+		err = d.waiter.Wait(&r.pace)
 	}
 	r.bufs = nil
 	r.pace.Add(r.n, time.Now())

@@ -21,9 +21,10 @@ const (
 // wake-up for each: the sender pays for waking, the reader for a turn with one packet. That is right while few come. Where
 // many come, a reader that naps finds a batch, and nobody has to wake it. The zero value is ready. It belongs to one reader.
 type Pace struct {
-	busy  bool
-	since time.Time
-	count int
+	busy   bool
+	since  time.Time
+	count  int
+	waited bool // and took the thread that waits for all, see relieve
 }
 
 // Add counts packets that were read.
@@ -40,7 +41,7 @@ func (p *Pace) Busy(now time.Time) bool {
 
 // look ends the window if it is over.
 func (p *Pace) look(now time.Time) {
-	elapsed := now.Sub(p.since)
+	elapsed := min(now.Sub(p.since), time.Hour) // the first time it is as long as can be
 	if elapsed < window {
 		return
 	}
@@ -50,6 +51,10 @@ func (p *Pace) look(now time.Time) {
 	}
 	p.busy = int64(p.count)*int64(window) > int64(limit)*int64(elapsed)
 	p.since, p.count = now, 0
+	if p.busy && p.waited {
+		p.waited = false
+		relieve()
+	}
 }
 
 // Nap lets packets gather. A signal ends it early. The runtime is not told that the thread sleeps: a nap is shorter

@@ -3,7 +3,8 @@
 //
 // The runtime's poller alone is not for them. It watches a descriptor also while nobody waits, so that each packet that
 // arrives wakes a thread of the runtime for nothing, at the cost of its sender. A thread that blocks in a system call is not
-// either: the runtime is busy with such threads. The readers of packages tun, rawip and packet have a Waiter and a Pace each.
+// either: the runtime is busy with such threads. And the poller's thread runs the reader that it wakes, so that a busy one has
+// somebody take its place (relieve). The readers of packages tun, rawip, packet and tcx have a Waiter and a Pace each.
 package wait
 
 import (
@@ -47,6 +48,7 @@ func New(fd int) (*Waiter, error) {
 		return nil, err
 	}
 	w.look = w.ready
+	standIn.Do(func() { go stand() })
 	return w, nil
 }
 
@@ -64,11 +66,15 @@ func (w *Waiter) Also(fd int) error {
 	return nil
 }
 
-// Wait returns when there is something to read or the descriptor has an error to tell, and fails after Close.
-func (w *Waiter) Wait() error {
+// Wait returns when there is something to read or the descriptor has an error to tell, and fails after Close. The caller's Pace is
+// told whether it had to wait.
+func (w *Waiter) Wait(pace *Pace) error {
 	w.armed, w.err = false, nil
 	if err := w.conn.Read(w.look); err != nil {
 		return err
+	}
+	if w.armed {
+		pace.waited = true
 	}
 	return w.err
 }

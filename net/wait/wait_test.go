@@ -9,7 +9,7 @@ import (
 )
 
 // pair is a Waiter for one end of a socket pair, and the other end.
-func pair(t *testing.T) (w *Waiter, near, far int) {
+func pair(t testing.TB) (w *Waiter, near, far int) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -40,7 +40,7 @@ func TestWait(t *testing.T) {
 			write()
 		}
 		for range 2 { // it is about what there is, not about what is new
-			if err := w.Wait(); err != nil {
+			if err := w.Wait(new(Pace)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -50,7 +50,7 @@ func TestWait(t *testing.T) {
 			}
 		}
 		go write()
-		if err := w.Wait(); err != nil {
+		if err := w.Wait(new(Pace)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := unix.Read(near, b); err != nil {
@@ -63,14 +63,14 @@ func TestWait(t *testing.T) {
 func TestClose(t *testing.T) {
 	w, _, _ := pair(t)
 	result := make(chan error)
-	go func() { result <- w.Wait() }()
+	go func() { result <- w.Wait(new(Pace)) }()
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := <-result; err == nil {
 		t.Errorf("Wait: %v", err)
 	}
-	if w.Wait() == nil {
+	if w.Wait(new(Pace)) == nil {
 		t.Error("Wait returns after Close")
 	}
 }
@@ -89,7 +89,7 @@ func TestHangUp(t *testing.T) {
 	defer w.Close()
 	unix.Close(fds[1])
 	for range 100 {
-		if err := w.Wait(); err != nil {
+		if err := w.Wait(new(Pace)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -115,7 +115,7 @@ func TestNothingIsMissed(t *testing.T) {
 			for got := 0; got < burst; {
 				if _, err := unix.Read(fd, b); err == nil {
 					got++
-				} else if err := w.Wait(); err != nil {
+				} else if err := w.Wait(new(Pace)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -138,7 +138,7 @@ func TestWaitAllocatesNothing(t *testing.T) {
 	b := make([]byte, 1)
 	if n := testing.AllocsPerRun(100, func() {
 		unix.Write(far, b)
-		if w.Wait() != nil {
+		if w.Wait(new(Pace)) != nil {
 			t.Error("Wait failed")
 		}
 		unix.Read(near, b)
@@ -192,7 +192,7 @@ func TestAlso(t *testing.T) {
 				}
 			}()
 			for {
-				if err := w.Wait(); err != nil {
+				if err := w.Wait(new(Pace)); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := unix.Read(c[0], b); err == nil {
