@@ -12,21 +12,26 @@ import (
 )
 
 const (
-	costPackets = 15_000
-	costBytes   = 64 << 20
+	costPackets = 1_000
+	costBytes   = 4 << 20
 	costUnit    = 64 << 10 // TCP is told per this many bytes, about one packet of the stack
+	costAnew    = 10       // rounds until all connect anew
 )
 
 // pair is two hosts, with one connection between them that this process has both ends of.
 type pair struct {
-	name                string
+	left, right         string // namespaces
 	udp, tx, rx         int
+	sockets             []int // all of them
 	perPacket, perBytes []time.Duration
 }
 
-// cost prints what a small UDP packet and 64 KiB of TCP take of a processor, sender and receiver together, between the hosts
+// cost prints what a small UDP packet and 64 KiB of TCP take of a processor, all hosts together, between the hosts
 // of each pair of namespaces, in turns. Everything is done by one thread, whose time is counted, so that other load on the
 // machine hardly matters. The hosts on the right have the address 10.1.0.2.
+//
+// Where its memory lies changes the price of TCP by a twentieth, so each pair connects anew every few rounds, and all share one
+// buffer.
 func cost(rounds string, namespaces []string) error {
 	n, err := strconv.Atoi(rounds)
 	if err != nil || n < 1 || len(namespaces)%2 != 0 {
@@ -35,15 +40,21 @@ func cost(rounds string, namespaces []string) error {
 	runtime.LockOSThread() // for good: it changes namespaces
 	var pairs []*pair
 	for names := range slices.Chunk(namespaces, 2) {
-		p, err := connect(names[0], names[1])
-		if err != nil {
-			return fmt.Errorf("%s to %s: %w", names[0], names[1], err)
-		}
-		pairs = append(pairs, p)
+		pairs = append(pairs, &pair{left: names[0], right: names[1]})
 	}
+	buf := make([]byte, 4*costUnit)
 	for i := range n {
 		for k := range pairs {
-			if err := pairs[(i+k)%len(pairs)].measure(); err != nil {
+			p := pairs[(i+k)%len(pairs)]
+			if i%costAnew == 0 {
+				if err := p.connect(); err != nil {
+					return fmt.Errorf("%s to %s: %w", p.left, p.right, err)
+				}
+				if _, err := p.transfer(buf); err != nil { // until the window is wide
+					return err
+				}
+			}
+			if err := p.measure(buf); err != nil {
 				return err
 			}
 		}
@@ -52,7 +63,7 @@ func cost(rounds string, namespaces []string) error {
 		slices.Sort(p.perPacket)
 		slices.Sort(p.perBytes)
 		// The lower quartile: what disturbs a round only makes it longer.
-		fmt.Printf("%s %d %d\n", p.name, p.perPacket[n/4].Nanoseconds(), p.perBytes[n/4].Nanoseconds())
+		fmt.Printf("%s %d %d\n", p.left, p.perPacket[n/4].Nanoseconds(), p.perBytes[n/4].Nanoseconds())
 	}
 	return nil
 }
@@ -66,52 +77,74 @@ func enter(namespace string) error {
 	return unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
 }
 
-// connect makes the sockets. Nobody reads those of UDP: all packets but the first take the same way to where they are dropped.
-func connect(left, right string) (*pair, error) {
+// connect makes the sockets, in the place of those before. Nobody reads those of UDP: all packets but the first take the same way
+// to where they are dropped.
+func (p *pair) connect() error {
+	for _, fd := range p.sockets {
+		unix.Close(fd)
+	}
+	p.sockets = nil
+	socket := func(fd *int, kind int) func() error {
+		return func() (err error) {
+			if *fd, err = unix.Socket(unix.AF_INET, kind, 0); err == nil {
+				p.sockets = append(p.sockets, *fd)
+			}
+			return err
+		}
+	}
 	server := &unix.SockaddrInet4{Port: 7001, Addr: [4]byte{10, 1, 0, 2}}
-	p := &pair{name: left}
 	var listener, sink int
 	for _, step := range []func() error{
-		func() error { return enter(right) },
-		func() (err error) { listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); return },
+		func() error { return enter(p.right) },
+		socket(&listener, unix.SOCK_STREAM),
 		func() error { return unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) },
 		func() error { return unix.Bind(listener, server) },
 		func() error { return unix.Listen(listener, 1) },
-		func() (err error) { sink, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); return },
+		socket(&sink, unix.SOCK_DGRAM),
 		func() error { return unix.Bind(sink, server) },
-		func() error { return enter(left) },
-		func() (err error) { p.tx, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); return },
+		func() error { return enter(p.left) },
+		socket(&p.tx, unix.SOCK_STREAM),
 		func() error { return unix.Connect(p.tx, server) },
-		func() (err error) { p.rx, _, err = unix.Accept(listener); return },
-		func() (err error) { p.udp, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); return },
+		func() (err error) { p.rx, _, err = unix.Accept(listener); p.sockets = append(p.sockets, p.rx); return },
+		socket(&p.udp, unix.SOCK_DGRAM),
 		func() error { return unix.Connect(p.udp, server) },
 		func() error { return unix.SetNonblock(p.tx, true) },
 		func() error { return unix.SetNonblock(p.rx, true) },
 	} {
 		if err := step(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return p, nil
-}
-
-func (p *pair) measure() error {
-	start := threadTime()
-	for range costPackets {
+	for range costPackets { // until the sink is full
 		if _, err := unix.Write(p.udp, make([]byte, 64)); err != nil {
 			return err
 		}
 	}
-	p.perPacket = append(p.perPacket, (threadTime()-start)/costPackets)
+	return nil
+}
 
-	buf := make([]byte, 4*costUnit)
-	start = threadTime()
+func (p *pair) measure(buf []byte) error {
+	start := threadTime()
+	for range costPackets {
+		if _, err := unix.Write(p.udp, buf[:64]); err != nil {
+			return err
+		}
+	}
+	p.perPacket = append(p.perPacket, (threadTime()-start)/costPackets)
+	took, err := p.transfer(buf)
+	p.perBytes = append(p.perBytes, took/(costBytes/costUnit))
+	return err
+}
+
+// transfer sends and receives costBytes over TCP and returns how long that took.
+func (p *pair) transfer(buf []byte) (time.Duration, error) {
+	start := threadTime()
 	for sent, received := 0, 0; received < costBytes; {
 		if sent < costBytes {
 			if n, err := unix.Write(p.tx, buf[:min(len(buf), costBytes-sent)]); err == nil {
 				sent += n
 			} else if err != unix.EAGAIN {
-				return err
+				return 0, err
 			}
 		}
 		for {
@@ -122,8 +155,7 @@ func (p *pair) measure() error {
 			received += n
 		}
 	}
-	p.perBytes = append(p.perBytes, (threadTime()-start)/(costBytes/costUnit))
-	return nil
+	return threadTime() - start, nil
 }
 
 // threadTime is the processor time that the calling thread has taken, in the kernel too.
