@@ -1,26 +1,59 @@
 #!/bin/sh
-# What kipsecd costs traffic that no policy touches: two pairs of hosts, one with a kipsecd on both ends that has policies for
-# something else, one without. A thread sends small UDP packets and TCP between the hosts of each, in turns, and counts its
-# processor time: 64 KiB of TCP are a packet or two and an acknowledgement, all of them past the rules of both ends.
+# What kipsecd costs traffic that no policy touches: pairs of hosts, with a kipsecd that has policies for something else on the
+# sender, on the receiver, on both, on a router between them, or on none. A thread sends small UDP packets and TCP between the
+# hosts of each, in turns, and counts its processor time: 64 KiB of TCP are a packet or two and an acknowledgement, all of them past
+# the rules of each host with kipsecd. PLACES chooses.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
-ROUNDS=${ROUNDS:-40}
-for pair in plain beside; do
-	for h in left right; do host $pair-$h; done
-	wire $pair-left $pair-right 1
-done
+ROUNDS=${ROUNDS:-1000}
+PLACES=${PLACES:-"sender receiver ends router"}
 CGO_ENABLED=0 go build -C "$(dirname "$0")/traffic" -o "$work/traffic" .
 cat >"$work/policies" <<'END'
 spdadd 10.66.0.1 10.67.0.1 any -P out ipsec esp/tunnel/10.1.0.1-10.1.0.2/require;
 spdadd 10.67.0.0/24 10.66.0.0/24 any -P in ipsec esp/tunnel/10.1.0.2-10.1.0.1/require;
 END
-for h in left right; do daemon beside-$h -f "$work/policies"; done
+pairs=
+
+# pair NAME [HOST...]: two hosts, l and r; on these hosts of it, if any, there is a kipsecd.
+pair() {
+	host "$1-l"
+	host "$1-r"
+	wire "$1-l" "$1-r" 1
+	joined "$@"
+}
+
+# routed NAME [HOST...]: two hosts and a router between them, m.
+routed() {
+	for h in l m r; do host "$1-$h"; done
+	wire "$1-l" "$1-m" 9
+	wire "$1-m" "$1-r" 1
+	at "$1-l" ip route add default via 10.9.0.2
+	at "$1-r" ip route add default via 10.1.0.1
+	at "$1-m" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+	joined "$@"
+}
+
+joined() {
+	pair=$1
+	pairs="$pairs $tag-$pair-l $tag-$pair-r"
+	shift
+	for h; do daemon "$pair-$h" -f "$work/policies"; done
+}
+
+pair plain
+for place in $PLACES; do
+	case $place in
+	sender) pair sender l ;;
+	receiver) pair receiver r ;;
+	ends) pair ends l r ;;
+	router) routed routed && routed router m ;;
+	esac
+done
 sleep 0.5
-GOMAXPROCS=1 "$work/traffic" cost "$ROUNDS" "$tag-plain-left" "$tag-plain-right" "$tag-beside-left" "$tag-beside-right" >"$work/costs"
-awk -v n="$ROUNDS" '
-	NR == 1 { udp = $2; tcp = $3 }
-	NR == 2 {
-		form = "%-14s without %6d ns  beside kipsecd %6d ns  ratio %.3f  (lower quartiles of %d)\n"
-		printf form, "64-byte UDP", udp, $2, $2 / udp, n
-		printf form, "64 KiB of TCP", tcp, $3, $3 / tcp, n
-	}' "$work/costs"
+# shellcheck disable=SC2086 # one word for each host
+GOMAXPROCS=1 "$work/traffic" cost "$ROUNDS" $pairs >"$work/costs"
+printf '%-10s  %29s  %32s\n' 'kipsecd at' '64-byte UDP packet' '64 KiB of TCP'
+awk '
+	{ split($1, name, "-"); place = name[2] }
+	place == "plain" || place == "routed" { udp = $2; tcp = $3; next }
+	{ printf "%-10s  %6d → %6d ns, × %.3f  %8d → %7d ns, × %.3f\n", place, udp, $2, $2 / udp, tcp, $3, $3 / tcp }' "$work/costs"

@@ -6,25 +6,27 @@ import "slices"
 type chain struct {
 	table  string
 	name   string
-	action exprs // what happens to a packet that is picked
+	places func() []place // where packets are looked up, now
 
-	errors string // a chain that does it to ICMP errors about packets whose answers would be picked; empty: there is none
-
-	wide   bool // whether the kernel picks everything, whatever the sets hold
-	*cover      // what it is to pick
+	wide   bool            // whether the kernel picks everything, whatever the sets hold
+	hulls  map[shape]*hull // of the sets that the kernel looks packets up in
+	*cover                 // what it is to pick
 }
 
 // chains are those of one table in both families.
 type chains []*chain
 
 // newChains returns the chains of a table, which are to pick everything until they are told what.
-func newChains(has features, cfg Config, table string) (all chains) {
-	for _, f := range has.families {
-		all = append(all,
-			&chain{table: table, name: outChain, errors: errorsChain, action: rule(setMark(0, MarkDivert), ret()), cover: unknown(f)},
-			&chain{table: table, name: inChain, action: jump(askChain), cover: unknown(f)})
-		if cfg.NAT.has(f) {
-			all = append(all, &chain{table: table, name: unsureChain, errors: unsureErrorsChain, action: jump(questionChain), cover: unknown(f)})
+func (t *Table) newChains(name string) (all chains) {
+	for _, f := range t.has.families {
+		for _, direction := range []string{outChain, inChain, unsureChain} {
+			if direction == unsureChain && !t.config.NAT.has(f) {
+				continue
+			}
+			all = append(all, &chain{
+				table: name, name: direction, hulls: make(map[shape]*hull), cover: unknown(f),
+				places: func() []place { return t.places(f, direction) },
+			})
 		}
 	}
 	return all

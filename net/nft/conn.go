@@ -94,8 +94,8 @@ func explain(err error) error {
 	return fmt.Errorf("nftables: %w", errno)
 }
 
-// count returns in how many of the families there is a table of ours.
-func (c *conn) count(families ...nftables.TableFamily) (int, error) {
+// count returns in how many of the families there is a table of the name.
+func (c *conn) count(name string, families ...nftables.TableFamily) (int, error) {
 	if c.nl == nil {
 		return 0, errors.New("nftables: no connection after an error")
 	}
@@ -106,7 +106,7 @@ func (c *conn) count(families ...nftables.TableFamily) (int, error) {
 	}
 	n := 0
 	for _, t := range tables {
-		if t.Name == TableName && slices.Contains(families, t.Family) {
+		if t.Name == name && slices.Contains(families, t.Family) {
 			n++
 		}
 	}

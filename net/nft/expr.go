@@ -74,6 +74,11 @@ func marked(bits uint32) exprs {
 	return rule(maskMark(bits, 0), is(expr.CmpOpNeq, binaryutil.NativeEndian.PutUint32(0)))
 }
 
+// anyMark matches packets that have a mark, ours or the user's. It costs half of what marked does.
+func anyMark() exprs {
+	return rule(exprs{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg}}, is(expr.CmpOpNeq, binaryutil.NativeEndian.PutUint32(0)))
+}
+
 // unprotected matches packets with MarkLoopback.
 func unprotected() exprs {
 	return rule(maskMark(MarkMask|MarkSocket, 0), is(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(MarkLoopback)))
@@ -115,18 +120,33 @@ func carriesIPsec() exprs {
 	return exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, SetName: protocolSet}}
 }
 
-// isWhole matches packets that are no fragments.
-func (f family) isWhole() exprs {
+// isWhole matches packets that are no fragments, isFragment the others.
+func (f family) isWhole() exprs    { return f.fragmented(expr.CmpOpEq) }
+func (f family) isFragment() exprs { return f.fragmented(expr.CmpOpNeq) }
+
+func (f family) fragmented(op expr.CmpOp) exprs {
 	if f.size == 16 {
 		return rule(exprs{&expr.Exthdr{
 			Op: expr.ExthdrOpIpv6, Type: unix.IPPROTO_FRAGMENT, Len: 1, DestRegister: reg, Flags: unix.NFT_EXTHDR_F_PRESENT,
-		}}, is(expr.CmpOpEq, []byte{0}))
+		}}, is(op, []byte{0}))
 	}
-	return rule(
-		exprs{&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2}},
-		exprs{&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}}}, // MF, offset
-		is(expr.CmpOpEq, []byte{0, 0}),
-	)
+	return rule(under(4, []byte{0, 0, 0x3f, 0xff}), is(op, make([]byte, 4))) // MF, offset
+}
+
+// plain lets packets go that have TCP or UDP directly behind the IPv6 header.
+func (f family) plain() (all []exprs) {
+	for _, proto := range []byte{wire.ProtoTCP, wire.ProtoUDP} {
+		all = append(all, rule(ofIP(6, 1), is(expr.CmpOpEq, []byte{proto}), accept()))
+	}
+	return all
+}
+
+// carries matches packets of a protocol that are no fragments, or in IPv6 the first.
+func (f family) carries(proto uint8) exprs {
+	if f.size == 4 {
+		return rule(ofIP(9, 1), is(expr.CmpOpEq, []byte{proto}))
+	}
+	return protocol(proto)
 }
 
 // isIPsecFragment matches fragments of what protocolSet has. In IPv6 it looks at the Fragment header: the protocol that
@@ -193,11 +213,6 @@ func (f family) icmp() uint8 {
 		return wire.ProtoICMPv6
 	}
 	return wire.ProtoICMP
-}
-
-// byProtocol does what the map says of the packet's protocol; for others the rule does not match.
-func byProtocol(verdicts string) exprs {
-	return exprs{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, &expr.Lookup{SourceRegister: reg, IsDestRegSet: true, SetName: verdicts}}
 }
 
 // familyIn matches packets, if the set has the number of their family in it.

@@ -62,7 +62,7 @@ func (i *Ingress) Set(s Served) error {
 		return net.ErrClosed
 	}
 	return i.conn.transact(func(tx *nftables.Conn) {
-		t := ingressTable()
+		t := netdevTable(TableName)
 		tx.AddTable(t)
 		tx.DelTable(t)
 		tx.AddTable(t)
@@ -114,7 +114,7 @@ func (i *Ingress) Lost() (bool, error) {
 	if i.conn == nil {
 		return false, net.ErrClosed
 	}
-	n, err := i.conn.count(nftables.TableFamilyNetdev)
+	n, err := i.conn.count(TableName, nftables.TableFamilyNetdev)
 	return n == 0, err
 }
 
@@ -125,21 +125,23 @@ func (i *Ingress) Remove() error {
 	if i.conn == nil {
 		return nil
 	}
-	err := removeIngress(i.conn)
+	err := removeNetdev(i.conn, TableName)
 	i.conn.close()
 	i.conn = nil
 	return err
 }
 
-func removeIngress(c *conn) error {
+func removeNetdev(c *conn, names ...string) error {
 	return c.transact(func(tx *nftables.Conn) {
-		tx.AddTable(ingressTable())
-		tx.DelTable(ingressTable())
+		for _, name := range names {
+			tx.AddTable(netdevTable(name))
+			tx.DelTable(netdevTable(name))
+		}
 	})
 }
 
-func ingressTable() *nftables.Table {
-	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyNetdev}
+func netdevTable(name string) *nftables.Table {
+	return &nftables.Table{Name: name, Family: nftables.TableFamilyNetdev}
 }
 
 // protocols are those that package packet takes, the usual one first.
@@ -171,10 +173,13 @@ func tcp(f family) exprs {
 }
 
 // masked matches packets whose bytes at an offset of the IP header are what is wanted, under a mask.
-func masked(at uint32, mask, want []byte) exprs {
+func masked(at uint32, mask, want []byte) exprs { return rule(under(at, mask), is(expr.CmpOpEq, want)) }
+
+// under loads bytes at an offset of the IP header under a mask. Four are cheaper than two.
+func under(at uint32, mask []byte) exprs {
 	return rule(ofIP(at, uint32(len(mask))), exprs{&expr.Bitwise{
 		SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask)),
-	}}, is(expr.CmpOpEq, want))
+	}})
 }
 
 // plain matches whole packets of a protocol with a plain header.
@@ -253,5 +258,5 @@ func RemoveIngress() error {
 		return ignoreUnsupported(err)
 	}
 	defer c.close()
-	return ignoreUnsupported(removeIngress(c))
+	return ignoreUnsupported(removeNetdev(c, TableName))
 }

@@ -1,8 +1,6 @@
 package nft
 
 import (
-	"slices"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -53,7 +51,7 @@ func (t *Table) SetNAT(families Families) error {
 		return nil
 	}
 	t.config.NAT, t.stale = families, true
-	t.chains = newChains(t.has, t.config, TableName).with(t.chains)
+	t.chains = t.newChains(TableName).with(t.chains)
 	t.probeNAT()
 	return nil
 }
@@ -89,29 +87,14 @@ func besideNAT(chains []baseChain, f family, c Config, has features) []baseChain
 		return chains
 	}
 	for i := range chains {
-		switch b := &chains[i]; b.name {
-		case "divert":
-			if has.fib { // else all for this host would be asked about too
-				b.insert(b.jumpTo(outChain), jump(unsureChain))
-			}
-		case "output":
-			b.insert(b.jumpTo(outChain), jump(unsureChain), rule(protocol(f.icmp()), jump(unsureReportsChain)))
-		case "translated":
-			b.insert(len(b.rules), rule(isAnswer(), toOther(c.Device), jump(strayChain)))
+		if b := &chains[i]; b.name == "translated" {
+			b.rules = append(b.rules, rule(isAnswer(), toOther(c.Device), jump(strayChain)))
 		}
 	}
 	if has.nat.has(f) {
 		chains = append(chains, own(f, c.Device))
 	}
 	return chains
-}
-
-// jumpTo is the place of the rule that does nothing but to jump to a chain.
-func (b *baseChain) jumpTo(chain string) int {
-	return slices.IndexFunc(b.rules, func(r exprs) bool {
-		v, ok := r[0].(*expr.Verdict)
-		return ok && v.Chain == chain
-	})
 }
 
 // isAnswer matches packets that answer in connections whose destination was translated.

@@ -15,6 +15,7 @@ type features struct {
 	socket      bool     // the expression that finds the socket of a packet
 	fib         bool     // the expression that asks the routing tables
 	nat         Families // in which others translate and we can too
+	ingress     bool     // marks on what comes from enc0, before any other hook; see returns
 }
 
 const probeName = "kipsec-probe"

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/wire"
@@ -14,7 +13,6 @@ import (
 // Names inside the table.
 const (
 	protocolSet = "ipsec"
-	kindsMap    = "kinds" // what becomes of a protocol in hook input
 	outChain    = "out"
 	inChain     = "in"
 	askChain    = "ask"
@@ -23,19 +21,32 @@ const (
 	straySet    = "stray" // headers that may follow an IPv6 header that was changed behind the hooks
 	errorsChain = "errors"
 
+	// Base chains that are filled as the selectors change.
+	outputChain  = "output"
+	divertChain  = "divert"
+	inputChain   = "input"
+	forwardChain = "forward"
+
 	// What few packets need stands in chains of its own, so that the others pass one rule instead of it.
-	enteringChain = "entering" // marked packets in hook prerouting
-	arrivingChain = "arriving" // the same in hook input
-	leavingChain  = "leaving"  // the same in hook output
-	portsChain    = "ports"    // UDP in hook input
-	reportsChain  = "reports"  // ICMP in hook output
+	enteringChain  = "entering"  // marked packets in hook prerouting
+	fragmentsChain = "fragments" // fragments there
+	onwardChain    = "onward"    // packets that match out there
+	arrivingChain  = "arriving"  // marked packets in hook input
+	portsChain     = "ports"     // UDP there
+	suspectChain   = "suspect"   // packets that match in there
+	exemptChain    = "exempt"    // from being asked about there
+	passingChain   = "passing"   // packets that match in in hook forward
+	leavingChain   = "leaving"   // marked packets in hook output
+	divertedChain  = "diverted"  // packets that match out there
+	reportsChain   = "reports"   // ICMP there
+	leftChain      = "left"      // marked packets in hook postrouting
 
 	forgetChain    = "forget"    // takes our bits away from a packet's mark
 	senderChain    = "sender"    // packets of sockets with MarkBypass
 	receiverChain  = "receiver"  // packets for sockets with a policy
 	udpSet         = "esp-udp"   // holds the number of the family while ESP in UDP is taken away from UDP
 	acceptingChain = "accepting" // packets of connections that are not accepted yet
-	socketsSet     = "sockets"   // holds the number of the family while there may be sockets with a policy
+	socketsSwitch  = "sockets"   // no set: a rule for all packets is there or not, while there may be sockets with a policy
 	acceptingSet   = "accepting" // the same, of policies that ask for protection of what arrives
 )
 
@@ -55,90 +66,82 @@ type baseChain struct {
 // the packet really goes that counts. input and forward come after the usual firewall chains (0): what those drop nobody has
 // to ask about. leave comes before source NAT (100), translated behind it.
 //
-// Packets that no policy touches pass all of these, and each expression costs them some ten nanoseconds.
+// Packets that no policy touches pass all of these. An expression costs them some five nanoseconds, a hook with a chain 25 to 90,
+// a look-up in a set 130. So there is no set that all packets are looked up in, and what holds for few comes behind what picks them.
 func baseChains(f family, c Config, has features) []baseChain {
-	marks := func(chain string) exprs { return rule(marked(MarkMask), jump(chain)) }
-	fromEnc := fromDevice(c.Device)
-	chains := []baseChain{
-		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, []exprs{
-			marks(enteringChain),
-			rule(fromEnc, setMark(0, MarkReturn), accept()),
-			rule(f.isWhole(), accept()),
-			rule(f.isIPsecFragment(), accept()),
-			jump(inChain),
-		}},
-		{"divert", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90, []exprs{
-			rule(fromDevice("lo"), accept()),
-			jump(outChain),
-			rule(marked(MarkDivert), setMark(MarkDivert, MarkForward)),
-		}},
-		{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, 20, []exprs{
-			marks(arrivingChain),
-			byProtocol(kindsMap),
-			rule(fromEnc, accept()),
-			rule(familyIn(socketsSet), proceed(receiverChain)),
-			jump(inChain),
-		}},
-		{"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 20, []exprs{
-			rule(fromEnc, accept()),
-			jump(inChain),
-		}},
-		{"output", nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, []exprs{
-			marks(leavingChain),
-			jump(outChain),
-			rule(protocol(f.icmp()), jump(reportsChain)),
-		}},
-		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20, []exprs{
-			rule(marked(MarkDivert|MarkForward), toOther(c.Device), queue(c.Beside, has.nativeQueue)),
-			rule(f.mayStray(), toOther(c.Device), jump(strayChain)),
-		}},
-		{"translated", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{
-			rule(marked(MarkDivert|MarkForward), toDevice(c.Device), jump(againChain)),
-		}},
+	enter := []exprs{rule(anyMark(), jump(enteringChain))}
+	if !has.ingress {
+		enter = append(enter, rule(fromDevice(c.Device), setMark(0, MarkReturn), accept()))
 	}
+	leave := []exprs{rule(anyMark(), jump(leftChain))}
 	if f.size == 16 {
-		input, output := &chains[2], &chains[4]
-		input.insert(3, rule(f.isIPsecFragment(), accept()), rule(neighbourDiscovery(f), accept()))
-		output.insert(1, rule(neighbourDiscovery(f), accept()))
+		enter, leave = append(enter, f.plain()...), append(leave, f.plain()...)
+	}
+	chains := []baseChain{
+		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, append(enter, rule(f.isFragment(), jump(fragmentsChain)))},
+		{divertChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90, nil},
+		{inputChain, nftables.ChainTypeFilter, nftables.ChainHookInput, 20, nil},
+		{forwardChain, nftables.ChainTypeFilter, nftables.ChainHookForward, 20, nil},
+		{outputChain, nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, nil},
+		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20,
+			append(leave, rule(f.mayStray(), toOther(c.Device), jump(strayChain)))},
+		{"translated", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{rule(anyMark(), jump(againChain))}},
 	}
 	return besideNAT(chains, f, c, has)
 }
 
-// sideChains are what the base chains jump to, beside in and out, which change, and what belongs to UDP and to sockets.
+// sideChains are what the base chains jump to, beside what places says and what belongs to UDP and to sockets. Chains for marked
+// packets leave alone those that have only marks of the user.
 func sideChains(f family, c Config, has features) map[string][]exprs {
-	ask := queue(c.Queue, has.nativeQueue)
-	entering := []exprs{jump(forgetChain)}
-	arriving := []exprs{
-		rule(protocol(wire.ProtoESPInUDP), marked(MarkInUDP), accept()), // by a second table of ours
-		jump(forgetChain), // or a socket with tcp_fwmark_accept inherits them
-	}
+	ask, beside := queue(c.Queue, has.nativeQueue), queue(c.Beside, has.nativeQueue)
+	fromEnc, toEnc := fromDevice(c.Device), toDevice(c.Device)
+	users := rule(unmarked(MarkMask), ret())
+	entering, arriving := []exprs{users}, []exprs{users}
 	if f.size == 16 {
 		fromLoopback := rule(fromDevice("lo"), unprotected())
-		entering = append([]exprs{rule(fromLoopback, accept())}, entering...)
-		arriving = append([]exprs{rule(fromLoopback, setMark(MarkMask|MarkSocket, 0), accept())}, arriving...)
+		entering = append(entering, rule(fromLoopback, accept()))
+		arriving = append(arriving, rule(fromLoopback, setMark(MarkMask|MarkSocket, 0), accept()))
+	}
+	if has.ingress {
+		entering = append(entering, rule(fromEnc, accept()))
+	}
+	entering = append(entering, jump(forgetChain))
+	arriving = append(arriving,
+		rule(protocol(wire.ProtoESPInUDP), marked(MarkInUDP), accept()), // by a second table of ours
+		jump(forgetChain)) // or a socket with tcp_fwmark_accept inherits them
+	exempt := []exprs{rule(fromEnc, accept()), rule(carriesIPsec(), accept())}
+	var discovery []exprs
+	if f.size == 16 {
+		discovery = []exprs{rule(neighbourDiscovery(f), accept())}
+		exempt = append(exempt, rule(f.isIPsecFragment(), accept()), discovery[0])
 	}
 	return map[string][]exprs{
-		askChain:      {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
-		againChain:    again(c.NAT.has(f), has, ask),
-		pickedChain:   picked(f, ask),
-		questionChain: {question(c, has)},
-		strayChain:    {rule(marked(MarkBypass), accept()), jump(outChain), rule(marked(MarkDivert), queue(c.Beside, has.nativeQueue))},
-		enteringChain: entering,
-		arrivingChain: arriving,
-		leavingChain:  {rule(marked(MarkBypass), jump(senderChain)), jump(forgetChain)},
-		portsChain: {
-			rule(toPort(wire.PortESPInUDP), familyIn(udpSet), jump(udpChain)),
-			rule(toEnd(f), familyIn(udpSet), jump(udpChain)),
-		},
+		askChain:           {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
+		againChain:         again(c, has, c.NAT.has(f), ask),
+		pickedChain:        picked(f, ask),
+		strayChain:         {rule(marked(MarkBypass), accept()), jump(outChain), rule(marked(MarkDivert), beside)},
+		enteringChain:      entering,
+		fragmentsChain:     {rule(f.isIPsecFragment(), accept()), jump(inChain)},
+		onwardChain:        {rule(fromDevice("lo"), accept()), setMark(0, MarkForward)},
+		arrivingChain:      arriving,
+		suspectChain:       {jump(exemptChain), jump(askChain)},
+		exemptChain:        exempt,
+		passingChain:       {rule(fromEnc, accept()), jump(askChain)},
+		leavingChain:       {users, rule(marked(MarkBypass), jump(senderChain)), jump(forgetChain)},
+		divertedChain:      append(slices.Clone(discovery), setMark(0, MarkDivert)),
+		questionChain:      append(slices.Clone(discovery), question(c, has)),
 		reportsChain:       reports(f, errorsChain),
 		unsureReportsChain: reports(f, unsureErrorsChain),
+		leftChain:          {rule(unmarked(MarkDivert|MarkForward), ret()), rule(toEnc, ret()), beside},
 	}
 }
 
-// again looks once more at packets that were picked, when source NAT is over. If they would not be picked with the addresses
-// that they have now, or come from another host and have an address of this one, no policy would be found for them and they
-// would leave in clear: they are queued, to be dropped. Answers have got the address of this host back that they were asked at.
-func again(nat bool, has features, ask exprs) (rules []exprs) {
+// again looks once more at packets that were picked and leave through enc0, when source NAT is over. If they would not be picked
+// with the addresses that they have now, or come from another host and have an address of this one, no policy would be found for
+// them and they would leave in clear: they are queued, to be dropped. Answers have got the address of this host back that they were
+// asked at.
+func again(c Config, has features, nat bool, ask exprs) []exprs {
+	rules := []exprs{rule(unmarked(MarkDivert|MarkForward), ret()), rule(toOther(c.Device), ret())}
 	if nat {
 		rules = append(rules, rule(isAnswer(), proceed(pickedChain)))
 	}
@@ -163,11 +166,7 @@ func reports(f family, chain string) (rules []exprs) {
 	return rules
 }
 
-func (b *baseChain) insert(at int, rules ...exprs) {
-	b.rules = append(b.rules[:at:at], append(rules, b.rules[at:]...)...)
-}
-
-// addFixed appends to a transaction what makes a table anew. The chains in and out are there and empty.
+// addFixed appends to a transaction what makes a table anew. The chains of places are there and empty.
 func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, off map[string]bool) {
 	tx.AddTable(t)
 	tx.DelTable(t)
@@ -185,12 +184,12 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	}
 	side := sideChains(f, c, has)
 	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, unsureChain, unsureErrorsChain, forgetChain,
-		udpChain, senderChain, receiverChain, acceptingChain}, slices.Sorted(maps.Keys(side))) {
+		udpChain, senderChain, receiverChain, acceptingChain, portsChain}, slices.Sorted(maps.Keys(side))) {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
-	addKinds(tx, t)
 	addSwitches(tx, t, f, off)
 	addInUDP(tx, t, f)
+	fillPorts(tx, t, f, false)
 	for name, rules := range side {
 		for _, r := range rules {
 			tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: name}, Exprs: r})
@@ -208,19 +207,6 @@ func addBase(tx *nftables.Conn, t *nftables.Table, b baseChain) {
 	for _, r := range b.rules {
 		tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
 	}
-}
-
-// addKinds makes the map that sends each protocol where its packets are looked at in hook input.
-func addKinds(tx *nftables.Conn, t *nftables.Table) {
-	set := newSet(t, kindsMap, nftables.TypeInetProto)
-	set.IsMap, set.DataType = true, nftables.TypeVerdict
-	to := func(protocol uint8, v exprs) nftables.SetElement {
-		return nftables.SetElement{Key: []byte{protocol}, VerdictData: v[0].(*expr.Verdict)}
-	}
-	_ = tx.AddSet(set, []nftables.SetElement{
-		to(unix.IPPROTO_ESP, accept()), to(unix.IPPROTO_AH, accept()), to(unix.IPPROTO_COMP, accept()),
-		to(wire.ProtoUDP, jump(portsChain)),
-	}) // fails for anonymous sets only
 }
 
 func table(f family, name string) *nftables.Table {

@@ -42,9 +42,10 @@ func sender(f family, c Config, has features) []exprs {
 // receiver is for packets that arrive in clear, while there may be sockets with a policy.
 func receiver(has features) []exprs {
 	if !has.socket {
-		return []exprs{jump(inChain)}
+		return []exprs{jump(exemptChain), jump(inChain)}
 	}
 	return []exprs{
+		jump(exemptChain),
 		rule(socketMarked(MarkBypass|MarkInBypass), accept()),
 		rule(socketMarked(MarkBypass), jump(askChain)),
 		jump(inChain),
@@ -69,5 +70,5 @@ func accepting(c Config, has features) []exprs {
 // protection. Both is so after Install, since those that were marked before have kept their marks. It is applied when
 // SetSockets returns.
 func (t *Table) SetSockets(some, protected bool) error {
-	return errors.Join(t.turn(socketsSet, some), t.turn(acceptingSet, some && protected))
+	return errors.Join(t.turn(socketsSwitch, some), t.turn(acceptingSet, some && protected))
 }

@@ -4,9 +4,9 @@ import (
 	"github.com/google/nftables"
 )
 
-// switches are the sets that turn rules on and off: such a set holds the number of the family while it is on. All are on after
-// Install.
-var switches = [...]string{socketsSet, acceptingSet, udpSet}
+// switches are the sets that turn rules for few packets on and off: such a set holds the number of the family while it is on. All are
+// on after Install.
+var switches = [...]string{acceptingSet, udpSet}
 
 // addSwitches makes the sets; those in off are off.
 func addSwitches(tx *nftables.Conn, t *nftables.Table, f family, off map[string]bool) {
@@ -40,17 +40,29 @@ func (t *Table) turn(name string, on bool) error {
 	if t.off[name] = !on; t.stale {
 		return nil // the next change makes it so
 	}
-	err := t.conn.transact(func(tx *nftables.Conn) {
-		for _, f := range t.has.families {
-			if set := newSwitch(table(f, TableName), name); on {
-				_ = tx.SetAddElements(set, f.switchOn())
-			} else {
-				_ = tx.SetDeleteElements(set, f.switchOn())
+	var steps []step
+	if name == socketsSwitch {
+		for _, c := range t.chains {
+			if c.name == inChain {
+				steps = append(steps, c.filled(c.wide, c.hulls, func(*nftables.Conn) {}, func() {}))
 			}
 		}
-	})
+	} else {
+		steps = []step{{ruleSize, func(tx *nftables.Conn) { t.turnSets(tx, name, on) }, func() {}}}
+	}
+	err := t.run(steps)
 	if err != nil {
 		t.stale = true // somebody else changed the table
 	}
 	return err
+}
+
+func (t *Table) turnSets(tx *nftables.Conn, name string, on bool) {
+	for _, f := range t.has.families {
+		if set := newSwitch(table(f, TableName), name); on {
+			_ = tx.SetAddElements(set, f.switchOn())
+		} else {
+			_ = tx.SetDeleteElements(set, f.switchOn())
+		}
+	}
 }

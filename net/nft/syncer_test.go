@@ -30,7 +30,7 @@ type kernelChain struct {
 }
 
 func newStandIn(t *testing.T) *standIn {
-	s := &standIn{t: t, chains: newChains(features{families: []family{ip4, ip6}}, Config{}, TableName)}
+	s := &standIn{t: t, chains: (&Table{has: features{families: []family{ip4, ip6}}}).newChains(TableName)}
 	s.chains.change(Change{Anew: true})
 	s.flush(false)
 	return s

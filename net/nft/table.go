@@ -58,7 +58,7 @@ func Install(cfg Config) (*Table, error) {
 	t := &Table{config: cfg, conn: c, off: make(map[string]bool), stale: true}
 	if t.has, err = probe(c); err == nil {
 		t.probeNAT()
-		t.chains = newChains(t.has, cfg, TableName)
+		t.chains = t.newChains(TableName)
 		err = t.Set(cfg.Selectors)
 	}
 	if err != nil {
@@ -151,7 +151,8 @@ const guardName = TableName + "-takeover"
 // makeAnew replaces the tables by some that pick everything. A packet that passes a hook just then may find the new chain
 // not yet filled and the old one already empty; so another table, which picks everything too, is there meanwhile.
 func (t *Table) makeAnew() error {
-	guard := newChains(t.has, t.config, guardName)
+	t.has.ingress = t.returns() == nil
+	guard := t.newChains(guardName)
 	if err := t.conn.transact(func(tx *nftables.Conn) { t.addTables(tx, guard) }); err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (t *Table) makeAnew() error {
 	}
 	grace()
 	for _, c := range t.chains {
-		c.wide = true
+		c.wide, c.hulls = true, make(map[shape]*hull)
 		c.forget()
 	}
 	return remove(t.conn, t.has.families, guardName)
@@ -176,8 +177,7 @@ func (t *Table) addTables(tx *nftables.Conn, all chains) {
 		addFixed(tx, table(f, all[0].table), f, t.config, t.has, t.off)
 	}
 	for _, c := range all {
-		c.begin(tx)
-		c.setWide(tx, true)
+		c.fill(tx, true, nil)
 	}
 }
 
@@ -188,7 +188,11 @@ func (t *Table) Remove() error {
 	if t.conn == nil {
 		return nil
 	}
-	if err := remove(t.conn, t.has.families, TableName, guardName); err != nil {
+	err := remove(t.conn, t.has.families, TableName, guardName)
+	if err == nil && t.has.ingress {
+		err = removeNetdev(t.conn, returnName)
+	}
+	if err != nil {
 		return err
 	}
 	t.conn.close()
@@ -214,7 +218,7 @@ func Remove() error {
 		return ignoreUnsupported(err)
 	}
 	defer c.close()
-	ingress := ignoreUnsupported(removeIngress(c))
+	ingress := ignoreUnsupported(removeNetdev(c, TableName, returnName))
 	if err := remove(c, []family{ip4, ip6}, TableName, guardName); !errors.Is(err, ErrUnsupported) {
 		return errors.Join(ingress, err)
 	}
@@ -229,11 +233,19 @@ func (t *Table) Lost(touched bool) (bool, error) {
 	if t.conn == nil || t.stale {
 		return false, nil
 	}
-	n, err := t.conn.count(ip4.table, ip6.table)
+	n, err := t.conn.count(TableName, ip4.table, ip6.table)
 	if err != nil {
 		return false, err
 	}
-	t.stale = touched || n < len(t.has.families)
+	want := len(t.has.families)
+	if t.has.ingress {
+		returns, err := t.conn.count(returnName, nftables.TableFamilyNetdev)
+		if err != nil {
+			return false, err
+		}
+		n, want = n+returns, want+1
+	}
+	t.stale = touched || n < want
 	return t.stale, nil
 }
 
@@ -244,7 +256,7 @@ func Present() (bool, error) {
 		return false, err
 	}
 	defer c.close()
-	n, err := c.count(ip4.table, ip6.table)
+	n, err := c.count(TableName, ip4.table, ip6.table)
 	return n > 0, err
 }
 

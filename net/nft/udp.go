@@ -58,6 +58,19 @@ func toEnd(f family) exprs {
 	)
 }
 
+// fillPorts makes the rules anew that find what may be ESP in UDP. Those of endsSet are looked for only where it has any.
+func fillPorts(tx *nftables.Conn, t *nftables.Table, f family, ends bool) {
+	chain := &nftables.Chain{Table: t, Name: portsChain}
+	tx.FlushChain(chain)
+	rules := []exprs{rule(toPort(wire.PortESPInUDP), familyIn(udpSet), jump(udpChain))}
+	if ends {
+		rules = append(rules, rule(toEnd(f), familyIn(udpSet), jump(udpChain)))
+	}
+	for _, r := range rules {
+		tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
+	}
+}
+
 // addInUDP makes the chain that decides about packets to a port of ESP in UDP, and the set of ports beside 4500. A part of
 // a rule that wants bytes that are not there does not match.
 func addInUDP(tx *nftables.Conn, t *nftables.Table, f family) {
@@ -153,6 +166,7 @@ func (t *Table) SetEnds(list []netip.AddrPort) error {
 func (t *Table) changeEnds(tx *nftables.Conn, more, less []netip.AddrPort) {
 	for _, f := range t.has.families {
 		set := ends(table(f, TableName), f)
+		fillPorts(tx, set.Table, f, len(t.ends) > 0)
 		for _, change := range []struct {
 			list  []netip.AddrPort
 			apply func(*nftables.Set, []nftables.SetElement) error

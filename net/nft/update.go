@@ -49,9 +49,6 @@ func (t *Table) widen() error {
 func (t *Table) add() error {
 	var steps []step
 	for _, c := range t.chains {
-		if c.everything() {
-			steps = append(steps, c.switchWide(true)...)
-		}
 		steps = append(steps, c.additions()...)
 	}
 	if len(steps) == 0 {
@@ -62,9 +59,8 @@ func (t *Table) add() error {
 	return err
 }
 
-// narrow takes away what is not wanted. It waits for packets on their way first if something was added just now. What it avoids
-// is to take rules away, for that makes the kernel wait for all processors (8 to 40 ms measured, where a change of elements
-// takes 0.02): a set that got empty stays for a while.
+// narrow takes away what is not wanted. It waits for packets on their way first if something was added just now. A set that got
+// empty stays for a while, without a rule.
 func (t *Table) narrow() error {
 	if err := t.widen(); err != nil {
 		return err
@@ -83,9 +79,6 @@ func (t *Table) narrow() error {
 func (t *Table) cut() error {
 	var steps []step
 	for _, c := range t.chains {
-		if !c.everything() {
-			steps = append(steps, c.switchWide(false)...)
-		}
 		steps = append(steps, c.deletions()...)
 	}
 	if len(steps) > 0 && time.Since(t.added) < settled {
@@ -118,48 +111,45 @@ func (t *Table) run(steps []step) error {
 	return nil
 }
 
-// begin fills the empty chain with the rule that picks everything while its set has an element.
-func (c *chain) begin(tx *nftables.Conn) {
-	set := c.wideSet()
-	_ = tx.AddSet(set, nil)
-	c.addRule(tx, c.name, familyIn(set.Name))
+// filled is the step that makes the rules of a chain anew.
+func (c *chain) filled(wide bool, hulls map[shape]*hull, sets func(tx *nftables.Conn), done func()) step {
+	return step{(2 + len(hulls)) * maxPlaces * ruleSize, func(tx *nftables.Conn) {
+		sets(tx)
+		c.fill(tx, wide, hulls)
+	}, func() {
+		c.wide, c.hulls = wide, hulls
+		done()
+	}}
 }
 
-// setWide turns picking everything on or off.
-func (c *chain) setWide(tx *nftables.Conn, on bool) {
-	elements := c.family.switchOn()
-	if on {
-		_ = tx.SetAddElements(c.wideSet(), elements)
-	} else {
-		_ = tx.SetDeleteElements(c.wideSet(), elements)
-	}
-}
-
-func (c *chain) switchWide(on bool) []step {
-	if c.wide == on {
-		return nil
-	}
-	return []step{{ruleSize, func(tx *nftables.Conn) { c.setWide(tx, on) }, func() { c.wide = on }}}
-}
-
-// additions makes the sets and rules that are missing and fills in elements.
+// additions makes the sets that are missing, has the rules look packets up in them, and fills in elements.
 func (c *chain) additions() []step {
-	var fresh []shape
+	var fresh, more []shape
+	hulls := maps.Clone(c.hulls)
 	for s, set := range c.sets {
-		if len(set.fresh) > 0 {
-			fresh = append(fresh, s)
+		if len(set.fresh) == 0 {
+			continue
+		}
+		fresh = append(fresh, s)
+		if hulls[s] = hullOf(c.family, s, slices.Values(set.fresh), hulls[s]); !set.made {
+			more = append(more, s)
 		}
 	}
 	slices.SortFunc(fresh, shape.compare)
 	var steps []step
+	if wide := c.wide || c.everything(); wide != c.wide || len(more) > 0 || !maps.Equal(hulls, c.hulls) {
+		steps = append(steps, c.filled(wide, hulls, func(tx *nftables.Conn) {
+			for _, s := range more {
+				_ = tx.AddSet(c.set(s), nil) // fails for anonymous sets only
+			}
+		}, func() {
+			for _, s := range more {
+				c.sets[s].made = true
+			}
+		}))
+	}
 	for _, s := range fresh {
 		set := c.sets[s]
-		if !set.made {
-			steps = append(steps, step{3 * ruleSize, func(tx *nftables.Conn) {
-				_ = tx.AddSet(c.set(s), nil)
-				c.pick(tx, s)
-			}, func() { set.made = true }})
-		}
 		steps = append(steps, c.elementSteps(s, set.fresh, (*nftables.Conn).SetAddElements, func(done []element) {
 			set.fresh = set.fresh[len(done):]
 			if len(set.fresh) == 0 {
@@ -170,15 +160,32 @@ func (c *chain) additions() []step {
 	return steps
 }
 
-// deletions takes away idle elements, and the sets without wanted ones when there are too many of them.
+// deletions has the rules look for what is wanted only. It takes away idle elements, and the sets without wanted ones when there
+// are too many of them.
 func (c *chain) deletions() []step {
 	var steps []step
 	var empty []shape
+	hulls := make(map[shape]*hull)
 	for _, s := range c.shapes() {
 		set := c.sets[s]
-		if len(set.wanted) == 0 {
+		switch {
+		case len(set.wanted) == 0:
 			empty = append(empty, s)
+		case len(set.idle) == 0:
+			hulls[s] = c.hulls[s]
+		default:
+			hulls[s] = hullOf(c.family, s, maps.Keys(set.wanted), nil)
 		}
+	}
+	if len(empty) <= maxEmpty {
+		empty = nil
+	}
+	same := maps.EqualFunc(hulls, c.hulls, func(a, b *hull) bool { return *a == *b })
+	if wide := c.everything(); wide != c.wide || !same || len(empty) > 0 {
+		steps = append(steps, c.filled(wide, hulls, func(*nftables.Conn) {}, func() {}))
+	}
+	for _, s := range c.shapes() {
+		set := c.sets[s]
 		steps = append(steps, c.elementSteps(s, slices.Collect(maps.Keys(set.idle)), (*nftables.Conn).SetDeleteElements, func(done []element) {
 			for _, e := range done {
 				delete(set.idle, e)
@@ -188,46 +195,18 @@ func (c *chain) deletions() []step {
 			}
 		})...)
 	}
-	if len(empty) > maxEmpty {
-		steps = append(steps, c.tidy(empty))
+	if len(empty) > 0 {
+		steps = append(steps, step{len(empty) * ruleSize, func(tx *nftables.Conn) {
+			for _, s := range empty {
+				tx.DelSet(c.set(s))
+			}
+		}, func() {
+			for _, s := range empty {
+				delete(c.sets, s)
+			}
+		}})
 	}
 	return steps
-}
-
-// tidy removes the sets of some shapes and keeps the others. The rules are few and made anew, in any order.
-func (c *chain) tidy(empty []shape) step {
-	keep := slices.DeleteFunc(c.shapes(), func(s shape) bool { return slices.Contains(empty, s) })
-	return step{ruleSize * (1 + 2*len(keep) + len(empty)), func(tx *nftables.Conn) {
-		tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: c.name})
-		if c.errors != "" {
-			tx.FlushChain(&nftables.Chain{Table: table(c.family, c.table), Name: c.errors})
-		}
-		c.addRule(tx, c.name, familyIn(c.wideSet().Name))
-		for _, s := range keep {
-			c.pick(tx, s)
-		}
-		for _, s := range empty {
-			tx.DelSet(c.set(s))
-		}
-	}, func() {
-		for _, s := range empty {
-			delete(c.sets, s)
-		}
-	}}
-}
-
-// pick adds the rule that picks what is in the set of a shape, and for outbound packets the ones for ICMP errors that quote
-// what they answer.
-func (c *chain) pick(tx *nftables.Conn, s shape) {
-	c.addRule(tx, c.name, inSet(c.family, s, c.setName(s)))
-	if c.errors != "" {
-		c.addRule(tx, c.errors, answersInSet(c.family, s, c.setName(s)))
-	}
-}
-
-func (c *chain) addRule(tx *nftables.Conn, chain string, match exprs) {
-	t := table(c.family, c.table)
-	tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: chain}, Exprs: rule(match, c.action)})
 }
 
 // elementSteps changes the set of a shape by elements, in as few messages as they fit in.
@@ -244,11 +223,6 @@ func (c *chain) elementSteps(s shape, elements []element,
 		}, func() { done(part) }})
 	}
 	return steps
-}
-
-// wideSet is the switch of the chain: it holds the number of its family while everything is picked.
-func (c *chain) wideSet() *nftables.Set {
-	return newSet(table(c.family, c.table), c.name+"_all", nftables.TypeNFProto)
 }
 
 func (c *chain) set(s shape) *nftables.Set {

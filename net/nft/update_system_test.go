@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/nftables"
+
 	"kipsec/net/ns/nstest"
 )
 
@@ -63,13 +65,33 @@ func TestKernelFollows(t *testing.T) {
 	}
 }
 
-// compare lists the sets of a chain.
+// compare lists the rules and the sets of a chain.
 func compare(t *testing.T, conn *conn, c *chain) {
 	t.Helper()
-	if elements, err := conn.nl.GetSetElements(c.wideSet()); err != nil || len(elements) > 0 != c.wide || c.everything() && !c.wide {
-		t.Errorf("%s: everything %v, wide %v, in the kernel %d, %v", c.name, c.everything(), c.wide, len(elements), err)
+	in := table(c.family, c.table)
+	for _, p := range c.places() {
+		rules, err := conn.nl.GetRules(in, &nftables.Chain{Table: in, Name: p.chain})
+		must(t, err)
+		want := len(p.before)
+		switch {
+		case !c.wide && len(c.hulls) > 0:
+			want += len(c.hulls) + len(p.after)
+		case c.wide && !p.quoted:
+			want++
+		}
+		if len(rules) != want || c.everything() && !c.wide {
+			t.Errorf("%s: everything %v, wide %v, %d rules in the kernel, want %d", p.chain, c.everything(), c.wide, len(rules), want)
+		}
 	}
 	for s, set := range c.sets {
+		for e := range set.wanted {
+			if h := c.hulls[s]; h == nil || e.under(h.bits, c.family) != h.at {
+				t.Errorf("%s: %v is not looked up, but only what is in %v", c.setName(s), e, h)
+			}
+		}
+		if h := c.hulls[s]; h != nil && len(set.idle) == 0 && *h != *hullOf(c.family, s, maps.Keys(set.wanted), nil) {
+			t.Errorf("%s: more is looked up than what is in the set: %v", c.setName(s), h)
+		}
 		if !set.made {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -45,13 +46,19 @@ func (w *Watcher) Run(lost func(touched bool)) error {
 	})
 }
 
-// touches says whether a message tells that somebody else changed the table of IPv4 or of IPv6. All that changes in a table has its
-// name as the first attribute.
+// touches says whether a message tells that somebody else changed the table of IPv4 or of IPv6, or that of returnName. All that
+// changes in a table has its name as the first attribute.
 func touches(m netlink.Message) bool {
 	if _, ours := ports.Load(m.Header.PID); ours || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type == newGeneration {
 		return false
 	}
-	if len(m.Data) < sizeofNfgen || m.Data[0] != byte(ip4.table) && m.Data[0] != byte(ip6.table) {
+	if len(m.Data) < sizeofNfgen {
+		return false
+	}
+	name, ok := map[nftables.TableFamily]string{
+		ip4.table: TableName, ip6.table: TableName, nftables.TableFamilyNetdev: returnName,
+	}[nftables.TableFamily(m.Data[0])]
+	if !ok {
 		return false
 	}
 	ad, err := netlink.NewAttributeDecoder(m.Data[sizeofNfgen:])
@@ -60,7 +67,7 @@ func touches(m netlink.Message) bool {
 	}
 	for ad.Next() {
 		if ad.Type() == unix.NFTA_TABLE_NAME {
-			return ad.String() == TableName
+			return ad.String() == name
 		}
 	}
 	return false
