@@ -76,6 +76,8 @@ type service struct {
 	interfaces map[int]string
 	local      map[netip.Addr]bool
 	nat        []netip.AddrPort
+
+	plain, inUDP bool // what is carried by the SAs that there are
 }
 
 // openFastWire puts the fast wire in front of the path's raw one and begins to listen; packets come with start. Under
@@ -235,7 +237,9 @@ func (f *fastWire) follow() error {
 		if err != nil || !lost && goal.equal(f.served) {
 			return err
 		}
-		f.take(goal.union(f.served))
+		if err := f.take(goal.union(f.served)); err != nil {
+			return err
+		}
 		err = f.keep(goal)
 		if n < attempts && (errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)) {
 			continue // an interface went away meanwhile
@@ -245,9 +249,8 @@ func (f *fastWire) follow() error {
 		}
 		f.served = goal
 		time.Sleep(settle)
-		f.take(goal)
 		f.receives.Store(len(goal.interfaces) > 0)
-		return nil
+		return f.take(goal)
 	}
 }
 
@@ -259,18 +262,23 @@ func (f *fastWire) undone() (bool, error) {
 
 // keep keeps packets from the stack.
 func (f *fastWire) keep(s service) error {
-	rules := nft.Served{Interfaces: s.interfaces, Local: s.local, Ends: s.nat}
-	if f.program == nil {
+	rules := nft.Served{Interfaces: s.interfaces, Local: s.local, InUDP: s.inUDP, Ends: s.nat}
+	program := tcx.Served{Local: s.local}
+	switch {
+	case f.program == nil && s.plain:
 		rules.Largest = f.socket.Largest()
-		return f.ingress.Set(rules)
+	case s.plain:
+		program.Interfaces = s.interfaces
 	}
-	err := f.kernel.inside(func() error {
-		return f.program.Serve(tcx.Served{Interfaces: s.interfaces, Local: s.local})
-	})()
+	var err error
+	if f.program != nil {
+		err = f.kernel.inside(func() error { return f.program.Serve(program) })()
+	}
 	return errors.Join(err, f.ingress.Set(rules))
 }
 
-// goal is what is to be served now.
+// goal is what is to be served now: nothing that no SA is for, as others pay for it. Until the first SA is served here, its packets
+// come in over the raw wire.
 func (f *fastWire) goal() (service, error) {
 	ends, err := f.watcher.Ends()
 	if err != nil {
@@ -295,14 +303,16 @@ func (f *fastWire) goal() (service, error) {
 			clear(ends.Interfaces)
 		}
 	}
-	if f.kernel.Knobs.Enabled.Load() == 0 {
-		clear(ends.Interfaces)
+	s := service{interfaces: ends.Interfaces, local: ends.Local, nat: f.kernel.SADB.NATEnds()}
+	s.plain, s.inUDP = f.kernel.SADB.Carries()
+	if f.kernel.Knobs.Enabled.Load() == 0 || !s.plain && !s.inUDP {
+		clear(s.interfaces)
 	}
-	return service{ends.Interfaces, ends.Local, f.kernel.SADB.NATEnds()}, nil
+	return s, nil
 }
 
 func (s service) equal(o service) bool {
-	if len(s.nat) != len(o.nat) {
+	if len(s.nat) != len(o.nat) || s.plain != o.plain || s.inUDP != o.inUDP {
 		return false
 	}
 	for _, e := range s.nat {
@@ -314,14 +324,14 @@ func (s service) equal(o service) bool {
 }
 
 func (s service) union(o service) service {
-	u := service{maps.Clone(s.interfaces), maps.Clone(s.local), slices.Concat(s.nat, o.nat)}
+	u := service{maps.Clone(s.interfaces), maps.Clone(s.local), slices.Concat(s.nat, o.nat), s.plain || o.plain, s.inUDP || o.inUDP}
 	maps.Copy(u.interfaces, o.interfaces)
 	maps.Copy(u.local, o.local)
 	return u
 }
 
 // take tells the sockets.
-func (f *fastWire) take(s service) {
+func (f *fastWire) take(s service) error {
 	served := &packet.Served{Interfaces: make(map[int]bool), Local: s.local, Ends: make(map[netip.AddrPort]bool)}
 	for i := range s.interfaces {
 		served.Interfaces[i] = true
@@ -329,10 +339,18 @@ func (f *fastWire) take(s service) {
 	for _, e := range s.nat {
 		served.Ends[e] = true
 	}
-	if f.socket != nil {
-		f.socket.Serve(served)
+	plain, inUDP := served, served
+	if !s.plain {
+		plain = new(packet.Served)
 	}
-	f.datagrams.Serve(served)
+	if !s.inUDP {
+		inUDP = new(packet.Served)
+	}
+	var err error
+	if f.socket != nil {
+		err = f.socket.Serve(plain)
+	}
+	return errors.Join(err, f.datagrams.Serve(inUDP))
 }
 
 // othersListen says whether there are raw sockets for protocols of IPsec beside our own, one for each family.

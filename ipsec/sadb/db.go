@@ -57,7 +57,7 @@ type Config struct {
 	// OnAged is called by packets, when Tick has something to tell or to do before its time: without it, an SA could pass
 	// from its soft to its hard limit in bytes before anybody hears. It must not block.
 	OnAged func()
-	// OnNATEnds is called, without locks, after a change of what NATEnds returns. It must not block.
+	// OnNATEnds is called, without locks, after a change of what NATEnds or Carries returns. It must not block.
 	OnNATEnds func()
 	// Limit bounds the number of SAs; 0 means DefaultLimit.
 	Limit int

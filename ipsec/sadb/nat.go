@@ -10,17 +10,23 @@ import (
 type nat struct {
 	sas     map[*SA]struct{}
 	ends    map[netip.AddrPort]int // how many SAs end there, not counting the usual port
-	changed bool                   // ends has gained or lost a key
+	plain   int                    // SAs of ESP and AH that do not travel in UDP
+	changed bool                   // ends has gained or lost a key, or plain or sas its first or last
 }
 
 func (n *nat) insert(sa *SA) {
 	if sa.NAT == nil {
+		if sa.Proto != wire.ProtoIPComp {
+			n.plain++
+			n.changed = n.changed || n.plain == 1
+		}
 		return
 	}
 	if n.sas == nil {
 		n.sas, n.ends = make(map[*SA]struct{}), make(map[netip.AddrPort]int)
 	}
 	n.sas[sa] = struct{}{}
+	n.changed = n.changed || len(n.sas) == 1
 	if end := sa.natEnd(); end.Port() != wire.PortESPInUDP {
 		n.ends[end]++
 		n.changed = n.changed || n.ends[end] == 1
@@ -29,9 +35,14 @@ func (n *nat) insert(sa *SA) {
 
 func (n *nat) remove(sa *SA) {
 	if sa.NAT == nil {
+		if sa.Proto != wire.ProtoIPComp {
+			n.plain--
+			n.changed = n.changed || n.plain == 0
+		}
 		return
 	}
 	delete(n.sas, sa)
+	n.changed = n.changed || len(n.sas) == 0
 	if end := sa.natEnd(); end.Port() != wire.PortESPInUDP {
 		if n.ends[end]--; n.ends[end] == 0 {
 			delete(n.ends, end)
@@ -64,6 +75,13 @@ func (db *DB) NATEnds() []netip.AddrPort {
 		all = append(all, end)
 	}
 	return all
+}
+
+// Carries says whether there are SAs of ESP and AH, larval ones included: some that do not travel in UDP, and some that do.
+func (db *DB) Carries() (plain, inUDP bool) {
+	db.lock()
+	defer db.unlock()
+	return db.nat.plain > 0, len(db.nat.sas) > 0
 }
 
 // checkNAT judges what an SA says of UDP.

@@ -37,7 +37,8 @@ func TestCheckNAT(t *testing.T) {
 	}
 }
 
-// TestNATEnds: the index follows Add, Update, Delete and Flush, and tells of ports other than 4500 only.
+// TestNATEnds: the index follows Add, Update, Delete and Flush, and tells of ports other than 4500, and whether there is any SA of
+// each kind.
 func TestNATEnds(t *testing.T) {
 	told := 0
 	db := New(Config{OnNATEnds: func() { told++ }})
@@ -59,21 +60,40 @@ func TestNATEnds(t *testing.T) {
 			t.Errorf("%s: ports %v of %d SAs, told %d times; want %v of %d, %d", what, got, len(db.NAT()), told, ports, sas, times)
 		}
 	}
+	carries := func(what string, plain, inUDP bool) {
+		t.Helper()
+		if gotPlain, gotInUDP := db.Carries(); gotPlain != plain || gotInUDP != inUDP {
+			t.Errorf("%s: carries %v, %v; want %v, %v", what, gotPlain, gotInUDP, plain, inUDP)
+		}
+	}
+	carries("nothing", false, false)
 	p := add(0x1001, wire.PortESPInUDP)
-	check("the usual port", 1, 0)
+	check("the usual port", 1, 1)
+	carries("the usual port", false, true)
 	add(0x1002, 7000)
-	check("another", 2, 1, 7000)
+	check("another", 2, 2, 7000)
 	add(0x1003, 7000)
-	check("the same", 3, 1, 7000)
+	check("the same", 3, 2, 7000)
 	p.NAT = &NAT{Type: NATESPInUDP, SrcPort: 4500, DstPort: 7001}
 	if _, err := db.Update(p); err != nil {
 		t.Fatal(err)
 	}
-	check("update", 3, 2, 7000, 7001)
+	check("update", 3, 3, 7000, 7001)
 	if err := db.Delete(p.Proto, 0x1002, p.Src, p.Dst); err != nil {
 		t.Fatal(err)
 	}
-	check("one of two is gone", 2, 2, 7000, 7001)
+	check("one of two is gone", 2, 3, 7000, 7001)
 	db.Flush(0)
-	check("flush", 0, 3)
+	check("flush", 0, 4)
+	carries("flush", false, false)
+	for _, spi := range []uint32{0x2001, 0x2002} {
+		if _, err := db.Add(esp(spi)); err != nil {
+			t.Fatal(err)
+		}
+		check("not in UDP", 0, 5)
+		carries("not in UDP", true, false)
+	}
+	db.Flush(0)
+	check("flushed again", 0, 6)
+	carries("flushed again", false, false)
 }

@@ -3,19 +3,21 @@
 // There is one table called kipsec in each of the families ip and ip6. Their base chains are fixed; what changes is which
 // pairs of addresses they pick:
 //
-//	hook prerouting  enter     forget our bits of the mark, but for MarkLoopback on lo; packets from enc0 get MarkReturn;
+//	hook prerouting  enter     forget our bits of the mark, but for MarkReturn of packets from enc0 and MarkLoopback on lo;
 //	                           other fragments that match "in" are queued, but those of IPsec
 //	hook prerouting  divert    packets to be forwarded that match "out" get MarkForward
-//	hook input       input     ESP in UDP is taken away from UDP;
-//	                           packets from enc0, IPsec itself and neighbour discovery pass; others are judged by the mark of
-//	                           the socket that gets them, see below; those that match "in" are queued
-//	hook forward     forward   packets from enc0 pass; others that match "in" are queued
-//	hook output      output    what kipsec sends and neighbour discovery pass; so do packets of sockets with MarkOutBypass, and
+//	hook input       input     ESP in UDP is taken away from UDP; while there are sockets with a policy, packets are judged by the
+//	                           mark of the socket that gets them, see below; those that match "in" are queued, but those
+//	                           from enc0, IPsec itself and neighbour discovery
+//	hook forward     forward   those that match "in" are queued, but those from enc0
+//	hook output      output    what kipsec sends passes; so do packets of sockets with MarkOutBypass, and
 //	                           those of other sockets with a policy are queued; others that match "out" get MarkDivert,
-//	                           and so do ICMP errors about packets whose answers would match
+//	                           but for neighbour discovery, and so do ICMP errors about packets whose answers would match
 //	hook postrouting leave     packets with one of those two marks that leave through another interface are queued; so are
 //	                           those that match "out" now that Linux has changed their destination or put a header in front
 //	hook postrouting translated such packets that leave through enc0 and whose addresses source NAT has changed are queued
+//
+// A third table, of family netdev, gives packets from enc0 their MarkReturn before all other hooks.
 //
 // Leave is for what routing rules cannot divert: where the interface is part of the destination, as of multicast and of IPv6
 // addresses of link scope; where the socket is bound to an interface (SO_BINDTODEVICE); what a source route or a segment
@@ -39,8 +41,10 @@
 //
 // "out" and "in" are searched tuple by tuple: all pairs with the same two prefix lengths are one hash set, looked up with
 // the packet's addresses under those two masks. So overlapping pairs cost nothing, an element is added in constant time,
-// and a packet pays for each distinct pair of lengths, of which real policies have few. Elements are counted by how many pairs want
-// them. They come one by one while whoever adds a policy waits, and go in bulk later, see Syncer.
+// and a packet pays for each distinct pair of lengths, of which real policies have few. The look-up costs 130 ns, which a packet
+// pays only when its addresses have the prefixes that all pairs of the set have in common; to compare those costs 6 to 15 ns.
+// Elements are counted by how many pairs want them. They come one by one while whoever adds a policy waits, and go in bulk later,
+// see Syncer.
 //
 // The package speaks netlink and needs no nft(8). It never touches a table of another name. Callers are kern and
 // `kipsecd -cleanup`.

@@ -23,7 +23,8 @@ type Served struct {
 	Local      map[netip.Addr]bool // destinations
 	Largest    int                 // length in bytes, of what is not in UDP; 0: that is not kept
 
-	Ends []netip.AddrPort // of ESP in UDP, beside port 4500 of all destinations
+	InUDP bool             // ESP in UDP is kept too
+	Ends  []netip.AddrPort // where it arrives beside port 4500 of all destinations
 }
 
 // Ingress is the table of family netdev that does it, also called kipsec: a chain for each interface, in the hook that
@@ -43,7 +44,7 @@ func OpenIngress() (*Ingress, error) {
 	}
 	i := &Ingress{conn: c}
 	// lo can have the chain as well as any other, and has no Ethernet type to match.
-	if err := i.Set(Served{Interfaces: map[int]string{1: "lo"}}); err != nil {
+	if err := i.Set(Served{Interfaces: map[int]string{1: "lo"}, InUDP: true}); err != nil {
 		c.close()
 		if errors.Is(err, unix.EPERM) {
 			return nil, err
@@ -84,6 +85,9 @@ func (i *Ingress) Set(s Served) error {
 					rules = append(rules, servedBy(f, protocol, s.Largest))
 				}
 			}
+			if !s.InUDP {
+				continue
+			}
 			rules = append(rules, servedInUDP(f, ofPort4500(f)))
 			if list := f.endElements(s.Ends); len(list) > 0 {
 				set := ends(t, f)
@@ -94,6 +98,9 @@ func (i *Ingress) Set(s Served) error {
 				}
 				rules = append(rules, servedInUDP(f, atEnd(f, set.Name)))
 			}
+		}
+		if s.Largest == 0 && !s.InUDP {
+			return // and other packets pass no chain
 		}
 		for index, name := range s.Interfaces {
 			chain := tx.AddChain(&nftables.Chain{

@@ -36,6 +36,7 @@ type Datagrams struct {
 	served atomic.Pointer[Served]
 	taken  atomic.Uint64
 	lost   atomic.Uint64
+	tap    tap
 
 	readFunc func(fd uintptr) // read, made once: a method value allocates
 
@@ -76,9 +77,6 @@ func OpenDatagrams(buffer int) (*Datagrams, error) {
 	err = errors.Join(attach(fd, udpProgram()),
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)})
-	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("cannot prepare the packet socket: %w", err)
@@ -122,8 +120,13 @@ func (d *Datagrams) Pending() (some bool) {
 	return some
 }
 
-// Serve says which packets to take from now on.
-func (d *Datagrams) Serve(s *Served) { d.served.Store(s) }
+// Serve says which packets to take from now on, as Receiver.Serve does.
+func (d *Datagrams) Serve(s *Served) error {
+	d.served.Store(s)
+	var failed error
+	err := d.conn.Control(func(fd uintptr) { failed = d.tap.turn(int(fd), len(s.Interfaces) > 0) })
+	return errors.Join(err, failed)
+}
 
 // Taken is how many packets were taken so far.
 func (d *Datagrams) Taken() uint64 { return d.taken.Load() }

@@ -44,8 +44,9 @@ type Receiver struct {
 	served atomic.Pointer[Served]
 	taken  atomic.Uint64
 
-	counts sync.Mutex // held to ask for losses, and to close
+	counts sync.Mutex // held to ask for losses, to bind, and to close
 	lost   uint64     // guarded by counts
+	tap    tap        // guarded by counts
 
 	mu   sync.Mutex // held by the reader
 	ring *ring
@@ -59,7 +60,7 @@ type Receiver struct {
 
 // OpenReceiver makes the socket in the network namespace of the calling thread. It takes nothing until Serve says what.
 func OpenReceiver(c ReceiverConfig) (*Receiver, error) {
-	// Protocol 0: nothing arrives before bind.
+	// Protocol 0: nothing arrives before Serve binds it.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a packet socket: %w", err)
@@ -86,7 +87,7 @@ func (r *Receiver) prepare(c ReceiverConfig) (err error) {
 	if r.waiter, err = wait.New(r.fd); err != nil {
 		return err
 	}
-	return unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)})
+	return nil
 }
 
 func (r *Receiver) release() error {
@@ -113,8 +114,17 @@ func (r *Receiver) Close() error {
 	return errors.Join(err, r.release())
 }
 
-// Serve says which packets to take from now on.
-func (r *Receiver) Serve(s *Served) { r.served.Store(s) }
+// Serve says which packets to take from now on. While there is no interface, the packets of others do not pass the socket. One
+// goroutine at a time may call it.
+func (r *Receiver) Serve(s *Served) error {
+	r.served.Store(s)
+	r.counts.Lock()
+	defer r.counts.Unlock()
+	if r.closed.Load() {
+		return net.ErrClosed
+	}
+	return r.tap.turn(r.fd, len(s.Interfaces) > 0)
+}
 
 // Largest is the length in bytes of the largest packet that is taken.
 func (r *Receiver) Largest() int { return r.ring.largest() }

@@ -3,7 +3,9 @@ package packet
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,7 +118,9 @@ func TestRunsArrive(t *testing.T) {
 	for i := range 100 { // one of them is v0
 		served.Interfaces[i] = true
 	}
-	d.Serve(served)
+	if err := d.Serve(served); err != nil {
+		t.Fatal(err)
+	}
 	has(t, ways, "10.0.8.2", true)
 	has(t, ways, "fd08::2", true)
 	for _, v6 := range []bool{false, true} {
@@ -203,4 +207,55 @@ func FuzzCut(f *testing.F) {
 			t.Errorf("%x, want %x", got, whole)
 		}
 	})
+}
+
+// While there is nothing to serve, the sockets are in nobody's way; then they are, and take packets again.
+func TestIdleSocketsSeeNothing(t *testing.T) {
+	a, b := twoHosts(t)
+	var r *Receiver
+	var d *Datagrams
+	b.Do(func() (err error) {
+		if r, err = OpenReceiver(ReceiverConfig{Memory: 1 << 20, Largest: 1500}); err == nil {
+			d, err = OpenDatagrams(0)
+		}
+		return err
+	})
+	arrivals := make(chan arrival, 16)
+	collect(t, "fast", r, arrivals)
+	collect(t, "fast", d, arrivals)
+	f := openFrames(t, a, b)
+	served := &Served{Interfaces: map[int]bool{}, Local: map[netip.Addr]bool{netip.MustParseAddr("10.0.8.2"): true}}
+	for i := range 100 { // one of them is v0
+		served.Interfaces[i] = true
+	}
+	for id := range uint16(6) {
+		on := id%2 == 1
+		s := new(Served)
+		if on {
+			s = served
+		}
+		if err := errors.Join(r.Serve(s), d.Serve(s)); err != nil {
+			t.Fatal(err)
+		}
+		taps := 0
+		for line := range strings.Lines(b.Sh("cat /proc/net/packet")) {
+			if fields := strings.Fields(line); len(fields) > 3 && fields[3] == "0003" {
+				taps++
+			}
+		}
+		if on != (taps == 2) || !on && taps > 0 {
+			t.Errorf("serving %v: %d sockets see all packets", on, taps)
+		}
+		f.Send(t, nil, "\x08\x00", four("10.0.8.2", wire.ProtoESP, id, 100))
+		select {
+		case <-arrivals:
+			if !on {
+				t.Error("a packet was taken while nothing is served")
+			}
+		case <-time.After(map[bool]time.Duration{true: 5 * time.Second, false: 100 * time.Millisecond}[on]):
+			if on {
+				t.Error("a packet was not taken")
+			}
+		}
+	}
 }

@@ -43,7 +43,9 @@ func listen(t testing.TB, h *nstest.Space) (*Receiver, <-chan arrival) {
 		for i := range ends.Interfaces {
 			served.Interfaces[i] = true
 		}
-		r.Serve(served)
+		if err := r.Serve(served); err != nil {
+			return err
+		}
 		rules, err := nft.OpenIngress()
 		if err != nil {
 			return err
@@ -90,7 +92,9 @@ func TestFrameSizes(t *testing.T) {
 		for i := range 100 {
 			served.Interfaces[i] = true
 		}
-		r.Serve(served)
+		if err := r.Serve(served); err != nil {
+			t.Fatal(err)
+		}
 		f := openFrames(t, a, b)
 		bufs := make([]*mbuf.Buf, 8)
 		for id := uint16(0); int(id) < 3*r.ring.frames; {
@@ -167,6 +171,9 @@ func TestFullRing(t *testing.T) {
 		return err
 	})
 	defer r.Close()
+	if err := r.Serve(&Served{Interfaces: map[int]bool{-1: true}}); err != nil {
+		t.Fatal(err)
+	}
 	f := openFrames(t, a, b)
 	const frames = blockSize / 2048
 	for range 2 * frames {
@@ -175,7 +182,7 @@ func TestFullRing(t *testing.T) {
 	if got := r.Lost(); got != frames {
 		t.Errorf("%d lost, want %d", got, frames)
 	}
-	if got := r.drain(make([]*mbuf.Buf, 1)); got != 0 { // nothing is served, but the ring gets empty
+	if got := r.drain(make([]*mbuf.Buf, 1)); got != 0 { // none of it is served, but the ring gets empty
 		t.Errorf("%d packets", got)
 	}
 	f.Send(t, nil, "\x08\x00", four("10.0.8.2", wire.ProtoESP, 1, 100))
