@@ -122,9 +122,9 @@ func (d *Datagrams) Pending() (some bool) {
 
 // Serve says which packets to take from now on, as Receiver.Serve does.
 func (d *Datagrams) Serve(s *Served) error {
-	d.served.Store(s)
 	var failed error
 	err := d.conn.Control(func(fd uintptr) { failed = d.tap.turn(int(fd), len(s.Interfaces) > 0) })
+	d.served.Store(s)
 	return errors.Join(err, failed)
 }
 

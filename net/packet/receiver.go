@@ -117,13 +117,14 @@ func (r *Receiver) Close() error {
 // Serve says which packets to take from now on. While there is no interface, the packets of others do not pass the socket. One
 // goroutine at a time may call it.
 func (r *Receiver) Serve(s *Served) error {
-	r.served.Store(s)
 	r.counts.Lock()
 	defer r.counts.Unlock()
 	if r.closed.Load() {
 		return net.ErrClosed
 	}
-	return r.tap.turn(r.fd, len(s.Interfaces) > 0)
+	err := r.tap.turn(r.fd, len(s.Interfaces) > 0) // first: it takes longer than the caller may like packets to come twice
+	r.served.Store(s)
+	return err
 }
 
 // Largest is the length in bytes of the largest packet that is taken.
