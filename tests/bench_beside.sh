@@ -2,7 +2,7 @@
 # What kipsecd costs traffic that no policy touches: pairs of hosts, with a kipsecd that has policies for something else on the
 # sender, on the receiver, on both, on a router between them, or on none. A thread sends small UDP packets and TCP between the
 # hosts of each, in turns, and counts its processor time: 64 KiB of TCP are a packet or two and an acknowledgement, all of them past
-# the rules of each host with kipsecd. PLACES chooses.
+# the rules of each host with kipsecd. PLACES chooses; with SA=1 there is an SA, which is for somebody else too.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 ROUNDS=${ROUNDS:-1000}
@@ -12,6 +12,7 @@ cat >"$work/policies" <<'END'
 spdadd 10.66.0.1 10.67.0.1 any -P out ipsec esp/tunnel/10.1.0.1-10.1.0.2/require;
 spdadd 10.67.0.0/24 10.66.0.0/24 any -P in ipsec esp/tunnel/10.1.0.2-10.1.0.1/require;
 END
+[ -z "${SA:-}" ] || echo "add 10.77.0.1 10.77.0.2 esp 0x7001 -E aes-gcm-16 $key_gcm;" >>"$work/policies"
 pairs=
 
 # pair NAME [HOST...]: two hosts, l and r; on these hosts of it, if any, there is a kipsecd.
