@@ -31,7 +31,8 @@ type Source func(all bool) Change
 
 // Syncer keeps a table equal to selectors that change, and widens at once what it narrows later: picking too much only
 // costs time, picking too little lets packets pass in clear. What a change adds is added while its caller waits, whatever else
-// there is. What it takes away goes in bulk after 50 ms of quiet, or 2 s.
+// there is. What it takes away goes in bulk after 50 ms of quiet, or 2 s. The rules pick everything only
+// where a selector does, beyond the bounds of the sets (maxSets, maxElements), and from when the table is made anew to the next quiet.
 type Syncer struct {
 	table  Setter
 	source Source

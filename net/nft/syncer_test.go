@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,8 +167,10 @@ func (s *standIn) picksOut(p Pair) bool { return s.picks(outChain, p.Src.Addr(),
 
 // naive is selectors as a list, of which a Source tells.
 type naive struct {
-	out, in []Pair
-	log     Change
+	out, in []Pair // changed by the test alone
+
+	mu  sync.Mutex // guards out and in for the Source, and log
+	log Change
 }
 
 func (n *naive) list(out bool) *[]Pair {
@@ -178,17 +181,25 @@ func (n *naive) list(out bool) *[]Pair {
 }
 
 func (n *naive) add(out bool, p Pair) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	*n.list(out) = append(*n.list(out), p)
 	n.log.Added.note(out, p)
 }
 
 func (n *naive) remove(out bool, i int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	list := n.list(out)
 	n.log.Gone.note(out, (*list)[i])
 	*list = slices.Delete(*list, i, i+1)
 }
 
-func (n *naive) flush() { *n = naive{log: Change{Anew: true}} }
+func (n *naive) flush() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.out, n.in, n.log = nil, nil, Change{Anew: true}
+}
 
 func (s *Selectors) note(out bool, p Pair) {
 	if out {
@@ -199,6 +210,8 @@ func (s *Selectors) note(out bool, p Pair) {
 }
 
 func (n *naive) source(all bool) Change {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	c := n.log
 	if all {
 		c = Change{Anew: true, Added: Selectors{Out: slices.Clone(n.out), In: slices.Clone(n.in)}}
