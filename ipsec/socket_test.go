@@ -245,6 +245,15 @@ func TestSocketAndLocalScope(t *testing.T) {
 			}
 			b.Free()
 		}
+		// Without keys `use` is no hindrance, as it is none for other sockets.
+		h = newHost(t)
+		h.policy(pfkey.DirOut, "::/0", "::/0", pfkey.PolicyIPsec, spd.Request{Proto: espProto, Mode: trans, Level: pfkey.LevelUse})
+		h.policy(pfkey.DirOut, "0.0.0.0/0", "0.0.0.0/0", pfkey.PolicyIPsec, spd.Request{Proto: espProto, Mode: trans, Level: pfkey.LevelUse})
+		b := udp(row.src, row.dst, 100)
+		if got := outcome(h.OutputSocket(b, h.socket(true, socketRules["bypass"], nil))); got != "pass" {
+			t.Errorf("use to %s: %s", row.dst, got)
+		}
+		b.Free()
 	}
 }
 

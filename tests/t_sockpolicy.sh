@@ -172,6 +172,14 @@ for pair in "10.1.0.1 10.1.0.2" "fd00:1::1 fd00:1::2"; do
 	end safe
 done
 
+step "TCP between protected sockets takes nothing that is forged in clear, before it is established, before it is accepted, and later"
+for pair in "10.1.0.1 10.1.0.2 4" "fd00:1::1 fd00:1::2 6"; do
+	# shellcheck disable=SC2086 # three words
+	set -- $pair
+	for h in left right; do { echo "flush; spdflush;"; transport_keys "$1" "$2"; } | setkey $h; done
+	must /usr/bin/python3 "$(dirname "$0")/inject.py" "$tag" "$3"
+done
+
 step "programs that call setsockopt, under kipsec-run"
 a=10.1.0.1 b=10.1.0.2
 # plain HOST ARGUMENT...
