@@ -68,6 +68,12 @@ func (p place) do(f func() error) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread does not end, and its namespace is what /proc/PID shows. While we hold it, another one does it.
+			defer runtime.UnlockOSThread()
+			result <- p.do(f)
+			return
+		}
 		err := enterMountNS(p.ns)
 		if err == nil {
 			err = f()

@@ -57,13 +57,29 @@ func (i Instance) SysPath() (string, error) {
 	if target, err := os.Readlink(path); err == nil {
 		path = target
 	}
+	var whys []error
 	for _, candidate := range []string{path, fmt.Sprintf("/proc/%d/root%s", i.PID, path)} {
-		var st unix.Statfs_t
-		if err := unix.Statfs(candidate, &st); err == nil && st.Type == fuseMagic {
+		err := isFUSE(candidate)
+		if err == nil {
 			return candidate, nil
 		}
+		whys = append(whys, err)
 	}
-	return "", fmt.Errorf("the tree of kipsecd %s (pid %d) is not mounted on %s", i.Name, i.PID, path)
+	return "", fmt.Errorf("the tree of kipsecd %s (pid %d) is not mounted on %s (%w; from its side: %w)", i.Name, i.PID, path, whys[0], whys[1])
+}
+
+// isFUSE says why a path is not on a FUSE file system. It asks again when a signal comes in between, as package os does: the runtime
+// sends some to threads that take long.
+func isFUSE(path string) error {
+	var st unix.Statfs_t
+	err := unix.Statfs(path, &st)
+	for err == unix.EINTR {
+		err = unix.Statfs(path, &st)
+	}
+	if err == nil && st.Type != fuseMagic {
+		err = fmt.Errorf("a file system of type %#x", st.Type)
+	}
+	return err
 }
 
 // roots returns the directories that hold instances, the usual one first. One that belongs to another user than root and us is left out.
