@@ -66,6 +66,7 @@ func (k *Kernel) followEnds(table *nft.Table) func() error {
 		for {
 			if err := table.SetEnds(k.SADB.NATEnds()); err != nil {
 				k.Log.Printf(syslog.LOG_ERR, "rules: %v", err)
+				_ = k.rules.Changed() // or by itself, later
 			}
 			select {
 			case <-k.natEnds:

@@ -208,10 +208,11 @@ func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.Sock
 	if err := s.alive.Set(target, p.Index()); err != nil {
 		return err
 	}
-	if err := s.tellRulesLocked(); err != nil {
-		return err
+	err = s.tellRulesLocked()
+	if err == nil {
+		err = target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In)))
 	}
-	if err := target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In))); err != nil {
+	if err != nil {
 		return errors.Join(err, s.alive.Set(target, nft.SocketNumber(mark)))
 	}
 	return nil
@@ -354,7 +355,11 @@ func (s *sockets) forgetLocked() error {
 // tellRulesLocked switches the rules on that the policies need.
 func (s *sockets) tellRulesLocked() error {
 	wanted := s.policy.Inbound()
-	return s.rules.SetSockets(len(wanted) > 0, slices.ContainsFunc(wanted, func(p *spd.SocketPolicy) bool {
+	err := s.rules.SetSockets(len(wanted) > 0, slices.ContainsFunc(wanted, func(p *spd.SocketPolicy) bool {
 		return p.Unknown() || p.In.Type == pfkey.PolicyIPsec
 	}))
+	if err != nil && s.kernel.rules != nil {
+		_ = s.kernel.rules.Changed() // or by itself, later
+	}
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -23,6 +22,7 @@ const sendBuffer = 400 << 10
 type conn struct {
 	space netns.NsHandle
 	nl    *nftables.Conn // nil after an error: answers to the failed transaction may still be on their way
+	port  uint32         // of nl, see ports
 }
 
 func openConn() (*conn, error) {
@@ -32,29 +32,39 @@ func openConn() (*conn, error) {
 	}
 	c := &conn{space: space}
 	// The thread is in the right namespace now, so that this needs no right to enter it.
-	if c.nl, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(prepare)); err != nil {
-		space.Close()
-		return nil, explain(err)
+	if err = c.dial(); err != nil {
+		c.close()
+		return nil, err
 	}
 	return c, nil
 }
 
-// ports holds the netlink ports of the connections of this process. News of a change tell the port from which it came.
-var ports sync.Map
+func (c *conn) dial(options ...nftables.ConnOption) (err error) {
+	prepare := nftables.WithSockOptions(func(nl *netlink.Conn) error {
+		c.port = nl.PID()
+		ports.add(c.port)
+		return errors.Join(nl.SetWriteBuffer(sendBuffer), nl.SetReadBuffer(sendBuffer))
+	})
+	if c.nl, err = nftables.New(append(options, nftables.AsLasting(), prepare)...); err != nil {
+		c.nl = nil
+		c.drop()
+		return explain(err)
+	}
+	return nil
+}
 
-func prepare(nl *netlink.Conn) error {
-	ports.Store(nl.PID(), nil)
-	return errors.Join(nl.SetWriteBuffer(sendBuffer), nl.SetReadBuffer(sendBuffer))
+// again makes sure that there is a connection after an error.
+func (c *conn) again() error {
+	if c.nl != nil {
+		return nil
+	}
+	return c.dial(nftables.WithNetNSFd(int(c.space)))
 }
 
 // transact sends what build appends as one transaction: all of it happens, or nothing.
 func (c *conn) transact(build func(tx *nftables.Conn)) error {
-	if c.nl == nil {
-		nl, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(prepare), nftables.WithNetNSFd(int(c.space)))
-		if err != nil {
-			return explain(err)
-		}
-		c.nl = nl
+	if err := c.again(); err != nil {
+		return err
 	}
 	build(c.nl)
 	if err := c.nl.Flush(); err != nil {
@@ -69,6 +79,8 @@ func (c *conn) drop() {
 		c.nl.CloseLasting()
 		c.nl = nil
 	}
+	ports.remove(c.port)
+	c.port = 0 // the kernel's
 }
 
 func (c *conn) close() {
@@ -96,8 +108,8 @@ func explain(err error) error {
 
 // count returns in how many of the families there is a table of the name.
 func (c *conn) count(name string, families ...nftables.TableFamily) (int, error) {
-	if c.nl == nil {
-		return 0, errors.New("nftables: no connection after an error")
+	if err := c.again(); err != nil {
+		return 0, err
 	}
 	tables, err := c.nl.ListTables()
 	if err != nil {

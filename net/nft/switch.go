@@ -27,20 +27,22 @@ func (f family) switchOn() []nftables.SetElement {
 	return []nftables.SetElement{{Key: []byte{byte(f.table)}}}
 }
 
-// turn turns a switch. It is applied when turn returns.
+// turn turns a switch. It is applied when turn returns without an error.
 func (t *Table) turn(name string, on bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil {
 		return errClosed
 	}
-	if t.off[name] != on {
+	if t.off[name] != on && !t.stale {
 		return nil
 	}
-	if t.off[name] = !on; t.stale {
-		return nil // the next change makes it so
-	}
-	var steps []step
+	t.off[name] = !on
+	return t.apply(t.turns(name, on))
+}
+
+// turns are the steps that turn a switch.
+func (t *Table) turns(name string, on bool) (steps []step) {
 	if name == socketsSwitch {
 		for _, c := range t.chains {
 			if c.name == inChain {
@@ -50,11 +52,7 @@ func (t *Table) turn(name string, on bool) error {
 	} else {
 		steps = []step{{ruleSize, func(tx *nftables.Conn) { t.turnSets(tx, name, on) }, func() {}}}
 	}
-	err := t.run(steps)
-	if err != nil {
-		t.stale = true // somebody else changed the table
-	}
-	return err
+	return steps
 }
 
 func (t *Table) turnSets(tx *nftables.Conn, name string, on bool) {

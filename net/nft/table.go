@@ -62,6 +62,7 @@ func Install(cfg Config) (*Table, error) {
 		err = t.Set(cfg.Selectors)
 	}
 	if err != nil {
+		err = errors.Join(err, remove(c, t.has.families, guardName))
 		c.close()
 		return nil, err
 	}
@@ -149,7 +150,8 @@ var errClosed = errors.New("nftables: table is closed")
 const guardName = TableName + "-takeover"
 
 // makeAnew replaces the tables by some that pick everything. A packet that passes a hook just then may find the new chain
-// not yet filled and the old one already empty; so another table, which picks everything too, is there meanwhile.
+// not yet filled and the old one already empty; so another table, which picks everything too, is there meanwhile. It stays when
+// that fails: ours may be gone, and nothing would hold packets back.
 func (t *Table) makeAnew() error {
 	t.has.ingress = t.returns() == nil
 	guard := t.newChains(guardName)
@@ -161,7 +163,7 @@ func (t *Table) makeAnew() error {
 		t.addTables(tx, t.chains)
 		t.changeEnds(tx, slices.Collect(maps.Keys(t.ends)), nil)
 	}); err != nil {
-		return errors.Join(err, remove(t.conn, t.has.families, guardName))
+		return err
 	}
 	grace()
 	for _, c := range t.chains {

@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -130,7 +131,8 @@ func ends(t *nftables.Table, f family) *nftables.Set {
 // SetInUDP says whether ESP in UDP is taken away from UDP. It is so after Install, and applied when SetInUDP returns.
 func (t *Table) SetInUDP(on bool) error { return t.turn(udpSet, on) }
 
-// SetEnds says at which addresses and ports ESP in UDP arrives beside port 4500 of all addresses.
+// SetEnds says at which addresses and ports ESP in UDP arrives beside port 4500 of all addresses. It is applied when SetEnds returns
+// without an error.
 func (t *Table) SetEnds(list []netip.AddrPort) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -149,18 +151,11 @@ func (t *Table) SetEnds(list []netip.AddrPort) error {
 			less = append(less, e)
 		}
 	}
-	if len(more)+len(less) == 0 {
+	if len(more)+len(less) == 0 && !t.stale {
 		return nil
 	}
 	t.ends = goal
-	if t.stale {
-		return nil // the next change puts them there
-	}
-	if err := t.conn.transact(func(tx *nftables.Conn) { t.changeEnds(tx, more, less) }); err != nil {
-		t.stale = true // somebody else changed the table
-		return err
-	}
-	return nil
+	return t.apply([]step{{ruleSize, func(tx *nftables.Conn) { t.changeEnds(tx, more, less) }, func() {}}})
 }
 
 func (t *Table) changeEnds(tx *nftables.Conn, more, less []netip.AddrPort) {
@@ -171,8 +166,8 @@ func (t *Table) changeEnds(tx *nftables.Conn, more, less []netip.AddrPort) {
 			list  []netip.AddrPort
 			apply func(*nftables.Set, []nftables.SetElement) error
 		}{{more, tx.SetAddElements}, {less, tx.SetDeleteElements}} {
-			if elements := f.endElements(change.list); len(elements) > 0 {
-				_ = change.apply(set, elements)
+			for part := range slices.Chunk(f.endElements(change.list), maxMessage) {
+				_ = change.apply(set, part)
 			}
 		}
 	}

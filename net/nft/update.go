@@ -46,6 +46,18 @@ func (t *Table) widen() error {
 	return nil
 }
 
+// apply brings something else than covers into the kernel, which is noted in the table already. If somebody else changed the table,
+// it is made anew.
+func (t *Table) apply(steps []step) error {
+	if !t.stale {
+		if err := t.run(steps); err == nil {
+			return nil
+		}
+		t.stale = true
+	}
+	return t.widen()
+}
+
 func (t *Table) add() error {
 	var steps []step
 	for _, c := range t.chains {

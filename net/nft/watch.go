@@ -49,7 +49,7 @@ func (w *Watcher) Run(lost func(touched bool)) error {
 // touches says whether a message tells that somebody else changed the table of IPv4 or of IPv6, or that of returnName. All that
 // changes in a table has its name as the first attribute.
 func touches(m netlink.Message) bool {
-	if _, ours := ports.Load(m.Header.PID); ours || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type == newGeneration {
+	if ports.has(m.Header.PID) || m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type == newGeneration {
 		return false
 	}
 	if len(m.Data) < sizeofNfgen {
