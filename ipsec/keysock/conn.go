@@ -59,12 +59,11 @@ func (c *conn) Close() (err error) {
 func (c *conn) Serve() {
 	defer c.socket.Close()
 	defer c.Close()
-	if c.thread {
-		prompt()
-	}
+	end := c.prompt()
 	for {
 		list := c.reader.peek(c)
 		if len(list) > 1 {
+			end() // who loads many does not wait for each, and a thread costs each of them a switch
 			c.socket.Expect(list)
 		}
 		for _, request := range list {
@@ -82,17 +81,29 @@ func (c *conn) Serve() {
 	}
 }
 
-// prompt gives the goroutine a thread of its own, for good, which Linux lets run soon after it wakes. Goroutines that wait with the
-// others do so until one of the runtime's threads has looked for them, and where many packets come these have used up their time.
-func prompt() {
-	runtime.LockOSThread()
-	attr, err := unix.SchedGetAttr(0, 0)
-	if err != nil || attr.Policy != unix.SCHED_NORMAL {
-		return // somebody has decided otherwise
+// prompt gives the reader a thread of its own, if there is one for it, which Linux lets run soon after it wakes; end takes it away
+// again. Goroutines that wait with the others do so until one of the runtime's threads has looked for them, and where many packets
+// come these have used up their time.
+func (c *conn) prompt() (end func()) {
+	if !c.thread {
+		return func() {}
 	}
-	// Since Linux 6.12 a thread of short slices comes before others when it wakes. Older ones take no notice.
-	attr.Runtime = uint64(slice)
-	_ = unix.SchedSetAttr(0, attr, 0)
+	runtime.LockOSThread()
+	usual, err := unix.SchedGetAttr(0, 0)
+	short := err == nil && usual.Policy == unix.SCHED_NORMAL // or somebody has decided otherwise
+	if short {
+		// Since Linux 6.12 a thread of short slices comes before others when it wakes. Older ones take no notice.
+		attr := *usual
+		attr.Runtime = uint64(slice)
+		short = unix.SchedSetAttr(0, &attr, 0) == nil
+	}
+	return func() {
+		if !c.thread || short && unix.SchedSetAttr(0, usual, 0) != nil {
+			return
+		}
+		c.thread = false
+		runtime.UnlockOSThread()
+	}
 }
 
 // slice is the shortest that Linux gives.
