@@ -216,7 +216,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(sender.Close)
-	loop, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkLoopback})
+	loop, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkLoopback, Buffer: k.memory.send()})
 	if err != nil {
 		return err
 	}
@@ -281,6 +281,7 @@ func (k *Kernel) direct(packet []byte, info *nfq.Info) bool {
 
 // ask lets a handler decide about the packets of an NFQUEUE.
 func (k *Kernel) ask(cfg nfq.Config, handler nfq.Handler) error {
+	k.memory.queue(&cfg)
 	queue, err := nfq.Open(cfg)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package kern
 
 import (
 	"kipsec/net/mbuf"
+	"kipsec/net/nfq"
 	"kipsec/net/wire"
 )
 
@@ -22,8 +23,9 @@ func (m Memory) orDefault() Memory {
 	return max(m, MinMemory)
 }
 
-// The shares. There are four sockets that bring ESP, in UDP or not, one more on the fast wire; about ten that bring little;
-// and at most ten that send, which wait where they may not take more. All together is less than the whole.
+// The shares. There are four sockets that bring ESP, in UDP or not, one more on the fast wire; about ten that bring little; at most
+// ten that send, which wait where they may not take more; and four of NFQUEUE, two of which bring whole packets. All together is
+// less than the whole.
 
 // apply bounds the buffers that are kept for the next packets, an eighth. With what is on its way, fragments that wait and
 // what the garbage collector has not yet seen, a quarter is in use.
@@ -38,6 +40,16 @@ func (m Memory) receive(proto uint8) int {
 		return int(m / 16)
 	}
 	return int(m / 256)
+}
+
+// queue bounds an NFQUEUE. What its messages may take is a 32nd where they bring whole packets, a 64th where only the headers. The
+// packets that wait for an answer the kernel does not weigh but count: one for each 32 KiB.
+func (m Memory) queue(c *nfq.Config) {
+	share := m / 64
+	if c.Copy >= wire.MaxPacket {
+		share = m / 32
+	}
+	c.Buffer, c.Length = int(share), uint32(m>>15)
 }
 
 // send is for a socket that sends, a 64th.

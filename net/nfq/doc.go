@@ -22,7 +22,8 @@ type Config struct {
 	Segments bool
 	// Length is how many packets may wait for a verdict; 0 means 4096. More are dropped.
 	Length uint32
-	// Buffer is the size of the socket's receive buffer in bytes; 0 means 4 MiB. The kernel may allow less.
+	// Buffer is how many bytes of the kernel's memory messages may take that Run has not read; 0 means 4 MiB. The kernel may allow
+	// less. The packets that wait are counted only, see Length.
 	Buffer int
 }
 
