@@ -23,7 +23,7 @@ type joiner struct {
 }
 
 func newJoiner(path *Path) *joiner {
-	return &joiner{path: path, fragments: frag.New(frag.DefaultLimits)}
+	return &joiner{path: path, fragments: frag.New(frag.Limits{Bytes: path.fragments})}
 }
 
 // handle is the nfq.Handler. What it keeps, the kernel drops.

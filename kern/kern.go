@@ -221,7 +221,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(loop.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), early: &k.early, arrived: &k.arrived}
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err

@@ -27,9 +27,11 @@ func (m Memory) orDefault() Memory {
 // ten that send, which wait where they may not take more; and four of NFQUEUE, two of which bring whole packets. All together is
 // less than the whole.
 
-// apply bounds the buffers that are kept for the next packets, an eighth. With what is on its way, fragments that wait and
-// what the garbage collector has not yet seen, a quarter is in use.
+// apply bounds the buffers that are kept for the next packets, an eighth.
 func (m Memory) apply() { mbuf.Keep(int(m / 8)) }
+
+// fragments is for those that wait for the rest, on the way out and of clear packets on the way in, a sixteenth each.
+func (m Memory) fragments() int { return int(m / 16) }
 
 // ring is for the ring of the fast wire, a sixteenth.
 func (m Memory) ring() int { return int(m / 16) }

@@ -27,7 +27,8 @@ type Path struct {
 	// MTU returns the largest packet in bytes that the way of clear packets to an address carries.
 	MTU func(dst netip.Addr) int
 
-	workers *workers // help with cryptography; nil: nobody does
+	workers   *workers // help with cryptography; nil: nobody does
+	fragments int      // bytes of fragments that may wait for the rest, each way; 0: frag.DefaultLimits
 
 	early   *early    // holds what comes before its keys; nil: it is dropped
 	arrived *arrivals // is told what comes in; nil: nobody asks
@@ -121,7 +122,7 @@ type unsealed struct {
 }
 
 func newOutbound(p *Path) *outbound {
-	o := &outbound{path: p, wire: p.Wire, fragments: frag.New(frag.DefaultLimits)}
+	o := &outbound{path: p, wire: p.Wire, fragments: frag.New(frag.Limits{Bytes: p.fragments})}
 	o.output = func(b *mbuf.Buf, s *ipsec.Sealing) ipsec.Verdict { return p.Engine.OutputLater(b, &o.batch, s) }
 	o.seal = newTask(func(i int) {
 		u := &o.unsealed[i]

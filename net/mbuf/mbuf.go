@@ -135,7 +135,8 @@ func (b *Buf) Copy() *Buf {
 // a larger one, while those who hold the Buf keep holding the packet. What Bytes returned before belongs to the other.
 func (b *Buf) Swap(c *Buf) { *b, *c = *c, *b }
 
-// pool keeps free buffers of one size up to a bound; what exceeds it goes to the garbage collector.
+// pool keeps free buffers of one size up to a bound. What exceeds it is there to be used again until the garbage collector has
+// come by: a flood would leave it as garbage, and that may take half of what else the process has in use.
 type pool struct {
 	size int
 	max  int
@@ -143,9 +144,12 @@ type pool struct {
 	mu   sync.Mutex
 	out  int    // buffers handed out and not yet back; guarded by mu
 	free []*Buf // guarded by mu, as is max
+
+	excess sync.Pool // of *Buf
 }
 
-// Keep says how many bytes of free buffers are kept for the next packets, half of each size; more go to the garbage collector.
+// Keep says how many bytes of free buffers are kept for the next packets, half of each size; more stay only until the garbage
+// collector has come by.
 func Keep(bytes int) {
 	for _, p := range []*pool{small, large} {
 		p.mu.Lock()
@@ -171,18 +175,23 @@ func (p *pool) get(bufs []*Buf) {
 	p.free = p.free[:left]
 	p.mu.Unlock()
 	for i := n; i < len(bufs); i++ {
-		bufs[i] = &Buf{store: make([]byte, p.size)}
+		b, _ := p.excess.Get().(*Buf)
+		if b == nil {
+			b = &Buf{store: make([]byte, p.size)}
+		}
+		bufs[i] = b
 	}
 }
 
 func (p *pool) put(bufs []*Buf) {
 	p.mu.Lock()
 	p.out -= len(bufs)
-	if room := max(p.max-len(p.free), 0); room < len(bufs) {
-		bufs = bufs[:room]
-	}
-	p.free = append(p.free, bufs...)
+	room := min(max(p.max-len(p.free), 0), len(bufs))
+	p.free = append(p.free, bufs[:room]...)
 	p.mu.Unlock()
+	for _, b := range bufs[room:] {
+		p.excess.Put(b)
+	}
 }
 
 // InUse is how many buffers are out, for tests that look for leaks.

@@ -36,7 +36,6 @@ const (
 
 	// smallPart is how much of a packet is received where it will stay; the rest of a larger one goes to the overflow.
 	smallPart = mbuf.SmallSize
-	overflow  = mbuf.MaxSize - smallPart
 )
 
 // Config says what a Receiver takes.
@@ -51,12 +50,13 @@ type Config struct {
 }
 
 // Receiver is a raw socket that receives. The memory for reassembled packets, 64 KiB for each packet of a batch, is only
-// touched when such packets come.
+// touched when such packets come, and given back when many came.
 type Receiver struct {
-	fd     int
-	waiter *wait.Waiter
-	config Config
-	closed atomic.Bool
+	fd       int
+	waiter   *wait.Waiter
+	config   Config
+	overflow overflowMemory
+	closed   atomic.Bool
 
 	mu       sync.Mutex // held by the reader, and to close
 	pace     wait.Pace
@@ -70,7 +70,7 @@ type Receiver struct {
 type slot struct {
 	buf     *mbuf.Buf // taken by the reader's caller when filled; nil until needed
 	parts   [2]unix.Iovec
-	large   []byte
+	large   []byte // of the overflow
 	from    unix.RawSockaddrInet6
 	control []byte
 
@@ -95,9 +95,12 @@ func Open(c Config) (*Receiver, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	all, control := make([]byte, batch*overflow), make([]byte, batch*c.controlLen())
+	if err := r.overflow.open(c.Buffer); err != nil {
+		return nil, errors.Join(err, r.waiter.Close(), unix.Close(fd))
+	}
+	control := make([]byte, batch*c.controlLen())
 	for i := range r.slots {
-		r.slots[i].large = all[i*overflow : (i+1)*overflow]
+		r.slots[i].large = r.overflow.of(i)
 		r.slots[i].control = control[i*c.controlLen() : (i+1)*c.controlLen()]
 	}
 	return r, nil
@@ -184,7 +187,7 @@ func (r *Receiver) Close() error {
 			r.slots[i].buf = nil
 		}
 	}
-	return errors.Join(err, unix.Close(r.fd))
+	return errors.Join(err, r.overflow.close(), unix.Close(r.fd))
 }
 
 // WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
@@ -219,7 +222,9 @@ func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 				bufs[n] = b
 				n++
 			}
+			r.overflow.used(i, int(r.messages[i].Len)+r.headerRoom()-smallPart)
 		}
+		r.overflow.shrink()
 		switch {
 		case n > 0:
 			return n, nil
