@@ -92,12 +92,19 @@ func (k *Kernel) openFastWire(kind Wire, path *Path) (*fastWire, error) {
 	if err == nil || kind != AutoWire {
 		return f, err
 	}
-	k.Log.Printf(syslog.LOG_NOTICE, "no fast wire: %v", err)
+	k.without("no fast wire: %v", err)
 	for len(k.undo) > before {
 		_ = k.undo[len(k.undo)-1]()
 		k.undo = k.undo[:len(k.undo)-1]
 	}
 	return nil, nil
+}
+
+// without tells what the kernel lacks and others do not.
+func (k *Kernel) without(format string, args ...any) {
+	if k.tell != nil {
+		k.tell(fmt.Sprintf(format, args...))
+	}
 }
 
 // open makes the sockets. The path is changed, and loops are started, only when all is there.
@@ -158,7 +165,7 @@ func (f *fastWire) openReceiver(largest int) (err error) {
 		if f.kind == ProgramWire {
 			return err
 		}
-		f.kernel.Log.Printf(syslog.LOG_INFO, "fast wire: a packet socket receives: %v", err)
+		f.kernel.without("the fast wire receives by a packet socket: %v", err)
 	}
 	f.socket, err = packet.OpenReceiver(packet.ReceiverConfig{Memory: memory, Largest: largest})
 	f.receiver = f.socket

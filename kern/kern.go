@@ -71,6 +71,7 @@ type Kernel struct {
 	natEnds   chan struct{} // wakes followEnds
 	memory    Memory
 	cores     int
+	tell      func(line string)        // or nil
 	wireNews  chan struct{}            // wakes fastWire.run
 	fast      atomic.Pointer[fastWire] // nil: the raw wire only
 	aged      chan struct{}            // wakes age
@@ -159,12 +160,14 @@ type Config struct {
 	Wire    Wire
 	Memory  Memory // 0: DefaultMemory
 	Cores   int    // how many to use for the packets of one flow; 0 and 1: one
+
+	Tell func(line string) // is told what Boot has to do without; nil: nobody is
 }
 
 // Boot gives the kernel its devices, its rules and its socket. After it returns, packets are protected. On failure what
 // was made is taken away again; a namespace that a dead kernel left closed stays closed.
 func (k *Kernel) Boot(cfg Config) error {
-	k.memory, k.cores = cfg.Memory.orDefault(), cfg.Cores
+	k.memory, k.cores, k.tell = cfg.Memory.orDefault(), cfg.Cores, cfg.Tell
 	k.memory.apply()
 	err := k.enter(cfg.Netns)
 	if err == nil {

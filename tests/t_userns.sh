@@ -21,6 +21,8 @@ while ! grep -q ready "$work/log"; do
 done
 test "\$(cat /run/kipsec/default/sys/net/inet/ipsec/dfbit)" = 0
 test "\$(sysctl -n net.inet.ipsec.wire.hook)" = packet # programs are for the first user namespace
+test "\$(grep -c 'receives by a packet socket: no program at tcx: ' "$work/log")" = 1
+test "\$(wc -l <"$work/log")" = 2
 echo 2 >/run/kipsec/default/sys/net/inet/ipsec/dfbit
 test "\$(sysctl -n net.inet.ipsec.dfbit)" = 2
 setkey -c <<EOF
@@ -35,6 +37,10 @@ kipsec-run /usr/bin/python3 "$here/kernel_client.py" peek 3 | grep 'peek ok'
 kipsec-run /usr/bin/python3 "$here/kernel_client.py" options | grep 'v4 out bypass ok'
 kill \$daemon
 wait \$daemon
+test ! -e /run/kipsec
+timeout 20 kipsecd -wire tcx >"$work/log" 2>&1 || test \$? = 1
+grep -q '^kipsecd: no program at tcx: ' "$work/log"
+test "\$(wc -l <"$work/log")" = 1
 test ! -e /run/kipsec
 echo all is well
 END

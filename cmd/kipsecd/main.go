@@ -206,7 +206,10 @@ func (o *options) serve(netns run.Netns, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, mounted.Unmount()) }()
 	cores := reserveTurns()
-	if err := kernel.Boot(kern.Config{Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(), Wire: o.wire, Memory: o.memory, Cores: cores}); err != nil {
+	if err := kernel.Boot(kern.Config{
+		Netns: o.netns, Socket: owner.PFKey(), Sockopt: owner.Sockopt(), Ask: owner.Ask(),
+		Wire: o.wire, Memory: o.memory, Cores: cores, Tell: func(line string) { fmt.Fprintln(os.Stderr, "kipsecd:", line) },
+	}); err != nil {
 		return err
 	}
 

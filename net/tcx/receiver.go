@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"kipsec/net/link"
 	"kipsec/net/mbuf"
@@ -37,6 +38,9 @@ var _ link.Link = (*Receiver)(nil)
 
 // ErrOneWay is what a Receiver says of packets to send.
 var ErrOneWay = errors.New("tcx: a receiver does not send")
+
+// errNotAllowed does not wrap EPERM: who has what all else takes may still not load programs.
+var errNotAllowed = errors.New("the kernel does not let us load one (that takes CAP_BPF in its first user namespace, and rules that allow it)")
 
 // Config says how a Receiver works.
 type Config struct {
@@ -63,7 +67,8 @@ type Receiver struct {
 	local   map[netip.Addr]bool
 
 	shared sync.Mutex // held to look at memory that Close takes away
-	lost   uint64
+	gone   bool       // it has
+	lost   uint64     // until then
 
 	mu   sync.Mutex // held by the reader
 	ring *ring
@@ -74,6 +79,9 @@ type Receiver struct {
 func Open(c Config) (*Receiver, error) {
 	r := &Receiver{largest: c.Largest, places: make(map[int]*place), local: make(map[netip.Addr]bool)}
 	if err := r.open(c); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = errNotAllowed
+		}
 		return nil, fmt.Errorf("no program at tcx: %w", errors.Join(err, r.release()))
 	}
 	return r, nil
@@ -91,9 +99,6 @@ func (r *Receiver) open(c Config) (err error) {
 		return err
 	}
 	r.maps.set(stateBell, 1)
-	if r.waiter, err = r.bell.waiter(r.maps.ring.FD()); err != nil {
-		return err
-	}
 	r.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "kipsec", Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress,
 		Instructions: program(r.maps, c.Largest), License: "none",
@@ -106,12 +111,17 @@ func (r *Receiver) open(c Config) (err error) {
 		return err
 	}
 	r.id, _ = info.ID()
-	return try(r.program)
+	if err := try(r.program); err != nil {
+		return err
+	}
+	r.waiter, err = r.bell.waiter(r.maps.ring.FD())
+	return err
 }
 
 func (r *Receiver) release() error {
 	r.shared.Lock()
 	defer r.shared.Unlock()
+	r.gone = true
 	var err error
 	if r.ring != nil {
 		err = r.ring.close()
@@ -123,6 +133,7 @@ func (r *Receiver) release() error {
 		err = errors.Join(err, r.program.Close())
 	}
 	if r.maps != nil {
+		r.lost = r.maps.lost()
 		err = errors.Join(err, r.maps.close())
 	}
 	return err
@@ -138,7 +149,6 @@ func (r *Receiver) Close() error {
 	err := errors.Join(r.leave(), r.waiter.Close())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost = r.maps.lost()
 	return errors.Join(err, r.release())
 }
 
@@ -152,7 +162,7 @@ func (r *Receiver) Taken() uint64 { return r.taken.Load() }
 func (r *Receiver) Lost() uint64 {
 	r.shared.Lock()
 	defer r.shared.Unlock()
-	if r.closed.Load() {
+	if r.gone {
 		return r.lost
 	}
 	return r.maps.lost()
@@ -162,7 +172,7 @@ func (r *Receiver) Lost() uint64 {
 func (r *Receiver) Pending() bool {
 	r.shared.Lock()
 	defer r.shared.Unlock()
-	return !r.closed.Load() && r.ring.pending()
+	return !r.gone && r.ring.pending()
 }
 
 // WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.

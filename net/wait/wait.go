@@ -40,6 +40,9 @@ func New(fd int) (*Waiter, error) {
 		err = unix.SetNonblock(epoll, true) // or the runtime would not watch it
 	}
 	if err != nil {
+		if epoll >= 0 {
+			unix.Close(epoll)
+		}
 		return nil, fmt.Errorf("cannot watch a descriptor: %w", err)
 	}
 	w.epoll = os.NewFile(uintptr(epoll), "epoll")

@@ -1,6 +1,7 @@
 package wait
 
 import (
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +73,31 @@ func TestClose(t *testing.T) {
 	}
 	if w.Wait(new(Pace)) == nil {
 		t.Error("Wait returns after Close")
+	}
+}
+
+// TestNewFails: what cannot be watched leaves nothing open.
+func TestNewFails(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	open := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := open()
+	for range 10 {
+		if _, err := New(int(file.Fd())); err == nil {
+			t.Fatal("a device is watched that cannot be")
+		}
+	}
+	if n := open(); n != before {
+		t.Errorf("%d descriptors, %d before", n, before)
 	}
 }
 
