@@ -64,10 +64,8 @@ func (k *Kernel) divert() error {
 		changed()
 	}
 	stop := k.Knobs.Enabled.Watch(switched)
-	if k.Knobs.Enabled.Load() == 0 {
-		switched(1, 0)
-	}
 	k.SPD.OnChange(changed)
+	switched(0, k.Knobs.Enabled.Load()) // the variables can be reached already, and may have changed meanwhile
 	k.atShutdown(func() error {
 		k.SPD.OnChange(nil)
 		stop4()

@@ -16,6 +16,7 @@ func (k *Kernel) followNAT(now nft.Families, table *nft.Table, syncer *nft.Synce
 	k.atShutdown(rules.Close)
 	news, quit := make(chan struct{}, 1), make(chan struct{})
 	k.atShutdown(func() error { close(quit); return nil })
+	wake(news) // what came before somebody listened
 	k.loop(func() error { return rules.RunForeign(func() { wake(news) }) })
 	look := func() error {
 		others, err := nft.Foreign()

@@ -130,3 +130,32 @@ func TestPortsAreForgotten(t *testing.T) {
 		t.Errorf("ports of connections that are closed are held: %v, before %v", ports.count, before)
 	}
 }
+
+// TestRemoveLeavesNothing, also where a table of which the last try to make it anew failed is there all the same.
+func TestRemoveLeavesNothing(t *testing.T) {
+	t.Parallel()
+	space := nstest.New(t, "remove")
+	space.Sh("ip link add enc0 type bridge")
+	var table *Table
+	space.Do(func() (err error) {
+		table, err = Install(Config{Device: "enc0", Queue: 1, Fragments: 2, Beside: 3, Unsure: 4})
+		return err
+	})
+	if !table.has.ingress {
+		t.Skip("no hook ingress in this kernel")
+	}
+	table.has.ingress = false
+	must(t, table.Remove())
+	space.Do(func() error {
+		c, err := openConn()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		tables, err := c.nl.ListTables()
+		if len(tables) > 0 {
+			t.Errorf("table %s is left", tables[0].Name)
+		}
+		return err
+	})
+}

@@ -69,35 +69,7 @@ func (i *Ingress) Set(s Served) error {
 		tx.AddTable(t)
 		rules := []exprs{tcp(ip4), tcp(ip6)}
 		for _, f := range []family{ip4, ip6} {
-			local := newSet(t, localSet(f), f.addr)
-			_ = tx.AddSet(local, nil)
-			var elements []nftables.SetElement
-			for a := range s.Local {
-				if f.has(a) {
-					elements = append(elements, nftables.SetElement{Key: a.AsSlice()})
-				}
-			}
-			for part := range slices.Chunk(elements, maxMessage) {
-				_ = tx.SetAddElements(local, part)
-			}
-			for _, protocol := range protocols {
-				if s.Largest > 0 {
-					rules = append(rules, servedBy(f, protocol, s.Largest))
-				}
-			}
-			if !s.InUDP {
-				continue
-			}
-			rules = append(rules, servedInUDP(f, ofPort4500(f)))
-			if list := f.endElements(s.Ends); len(list) > 0 {
-				set := ends(t, f)
-				set.Name = endsSet + localSet(f)
-				_ = tx.AddSet(set, nil)
-				for part := range slices.Chunk(list, maxMessage) {
-					_ = tx.SetAddElements(set, part)
-				}
-				rules = append(rules, servedInUDP(f, atEnd(f, set.Name)))
-			}
+			rules = append(rules, s.add(tx, t, f)...)
 		}
 		if s.Largest == 0 && !s.InUDP {
 			return // and other packets pass no chain
@@ -112,6 +84,39 @@ func (i *Ingress) Set(s Served) error {
 			}
 		}
 	})
+}
+
+// add adds the sets of a family, and returns the rules that look into them.
+func (s *Served) add(tx *nftables.Conn, t *nftables.Table, f family) (rules []exprs) {
+	fill := func(set *nftables.Set, elements []nftables.SetElement) {
+		_ = tx.AddSet(set, nil) // fails for anonymous sets only, and so does what follows
+		for part := range slices.Chunk(elements, maxMessage) {
+			_ = tx.SetAddElements(set, part)
+		}
+	}
+	var local []nftables.SetElement
+	for a := range s.Local {
+		if f.has(a) {
+			local = append(local, nftables.SetElement{Key: a.AsSlice()})
+		}
+	}
+	fill(newSet(t, localSet(f), f.addr), local)
+	if s.Largest > 0 {
+		for _, protocol := range protocols {
+			rules = append(rules, servedBy(f, protocol, s.Largest))
+		}
+	}
+	if !s.InUDP {
+		return rules
+	}
+	rules = append(rules, servedInUDP(f, ofPort4500(f)))
+	if list := f.endElements(s.Ends); len(list) > 0 {
+		set := ends(t, f)
+		set.Name = endsSet + localSet(f)
+		fill(set, list)
+		rules = append(rules, servedInUDP(f, atEnd(f, set.Name)))
+	}
+	return rules
 }
 
 // Lost says whether the table is gone, because somebody flushed the ruleset.

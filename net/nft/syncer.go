@@ -45,8 +45,8 @@ type Syncer struct {
 	closed bool
 }
 
-// NewSyncer returns a Syncer for the table, which is to pick what source tells of in the first call from here on. Errors that no
-// caller waits for go to report, one at a time; what failed is tried again.
+// NewSyncer returns a Syncer for the table, which picks what source has told of until now. Errors that no caller waits for go to
+// report, one at a time; what failed is tried again.
 func NewSyncer(table Setter, source Source, report func(error)) *Syncer {
 	return &Syncer{table: table, source: source, report: report}
 }

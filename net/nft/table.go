@@ -183,7 +183,7 @@ func (t *Table) addTables(tx *nftables.Conn, all chains) {
 	}
 }
 
-// Remove takes the ruleset away, in one transaction, and closes the table.
+// Remove takes the ruleset away and closes the table.
 func (t *Table) Remove() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -191,8 +191,8 @@ func (t *Table) Remove() error {
 		return nil
 	}
 	err := remove(t.conn, t.has.families, TableName, guardName)
-	if err == nil && t.has.ingress {
-		err = removeNetdev(t.conn, returnName)
+	if err == nil {
+		err = ignoreUnsupported(removeNetdev(t.conn, returnName)) // also where the last try to make it failed
 	}
 	if err != nil {
 		return err
