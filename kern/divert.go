@@ -40,8 +40,13 @@ func (k *Kernel) divert() error {
 	if err != nil {
 		return err
 	}
-	k.closed = false
-	k.atShutdown(table.Remove)
+	k.atShutdown(func() error {
+		if k.closed {
+			table.Close()
+			return nil
+		}
+		return table.Remove()
+	})
 	if err := k.sockets.start(table); err != nil {
 		return err
 	}

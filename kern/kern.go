@@ -80,7 +80,7 @@ type Kernel struct {
 	early     early
 
 	netns  string
-	closed bool           // rules of a dead kernel keep the namespace closed and must find the routes that they rely on
+	closed bool           // a dead kernel left the namespace closed, and Boot is not over: rules and routes stay, whatever comes
 	undo   []func() error // what Shutdown does, last first
 	done   sync.WaitGroup // the loops
 	after  []func()       // what Shutdown does when they have ended
@@ -178,6 +178,7 @@ func (k *Kernel) Boot(cfg Config) error {
 	if err != nil {
 		return errors.Join(err, k.Shutdown())
 	}
+	k.closed = false
 	return nil
 }
 

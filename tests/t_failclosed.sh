@@ -59,6 +59,9 @@ refuse "$BIN/kipsecd" -netns "$tag-left" -f "$work/left.conf" 2>"$work/err"
 contains "a taken device" "$work/err" "enc0"
 refuse at left ping -c 2 -i 0.2 -W 1 10.1.0.2 >/dev/null 2>&1
 at left ip link del enc0
+refuse "$BIN/kipsecd" -netns "$tag-left" -name "$(printf '%0120d' $$)" -f "$work/left.conf" 2>"$work/err"
+contains "a name that is too long for a socket, which comes when the rules are there" "$work/err" "PF_KEY socket"
+refuse at left ping -c 2 -i 0.2 -W 1 10.1.0.2 >/dev/null 2>&1
 
 step "nor does one that loses its device"
 daemon left -f "$work/left.conf"
