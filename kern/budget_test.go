@@ -15,7 +15,7 @@ func TestSharesFitTheBudget(t *testing.T) {
 		whole, headers := nfq.Config{Copy: wire.MaxPacket}, nfq.Config{}
 		m.queue(&whole)
 		m.queue(&headers)
-		sum := m.ring() + int(m/8) + 2*m.fragments() + 5*m.receive(wire.ProtoESP) + 10*m.receive(wire.ProtoAH) + 10*m.send() + 2*whole.Buffer + 2*headers.Buffer
+		sum := m.ring() + int(m/8) + 3*m.fragments() + 5*m.receive(wire.ProtoESP) + 10*m.receive(wire.ProtoAH) + 10*m.send() + 2*whole.Buffer + 2*headers.Buffer
 		sum += (4*m.receive(wire.ProtoESP) + 10*m.receive(wire.ProtoAH)) / 8 // for large packets, see rawip
 		if sum > int(m) || whole.Buffer == 0 || headers.Buffer == 0 {
 			t.Errorf("%d MiB of %d", sum>>20, m>>20)

@@ -30,8 +30,9 @@ func (m Memory) orDefault() Memory {
 // apply bounds the buffers that are kept for the next packets, an eighth.
 func (m Memory) apply() { mbuf.Keep(int(m / 8)) }
 
-// fragments is for those that wait for the rest, on the way out and of clear packets on the way in, a sixteenth each.
-func (m Memory) fragments() int { return int(m / 16) }
+// fragments is for those that wait for the rest, a 24th each: on the way out through enc0 and beside it, and of clear packets on the
+// way in.
+func (m Memory) fragments() int { return int(m / 24) }
 
 // ring is for the ring of the fast wire, a sixteenth.
 func (m Memory) ring() int { return int(m / 16) }
