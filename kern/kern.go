@@ -235,13 +235,8 @@ func (k *Kernel) attach(kind Wire) (err error) {
 	if err := k.openSockets(path); err != nil {
 		return err
 	}
-	// Tunnels of IPComp send what they cannot compress as a packet in a packet.
-	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
-		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			if err := k.receive(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass}, path.Inbound); err != nil {
-				return err
-			}
-		}
+	if err := k.receivePlain(path); err != nil {
+		return err
 	}
 	if err := k.natTraversal(path); err != nil {
 		return err
@@ -299,6 +294,18 @@ func (k *Kernel) workers(cores int) *workers {
 	w := startWorkers(cores)
 	k.after = append(k.after, w.stop)
 	return w
+}
+
+// receivePlain opens what brings IPsec that is not in UDP. Tunnels of IPComp send what they cannot compress as a packet in a packet.
+func (k *Kernel) receivePlain(path *Path) error {
+	for _, proto := range []uint8{wire.ProtoESP, wire.ProtoAH, wire.ProtoIPComp, wire.ProtoIPIP, wire.ProtoIPv6} {
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			if err := k.receive(rawip.Config{Family: family, Proto: proto, Mark: nft.MarkBypass}, path.Inbound); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // receive opens a raw socket and runs a loop on it. Without IPv6 in the kernel there is nothing to receive.
