@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"net/packet":    {"net/link", "net/mbuf", "net/route", "net/wait", "net/wire"},
 	"net/tcx":       {"net/link", "net/mbuf", "net/wait", "net/wire"},
 	"net/nft":       {"net/news", "net/wire"},
-	"net/nfq":       {"net/wire"},
+	"net/nfq":       {"net/mbuf", "net/wire"},
 	"net/route":     {"net/news", "net/nft", "net/wire"},
 	"net/socket":    {},
 	"net/diag":      {},

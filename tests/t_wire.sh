@@ -216,3 +216,8 @@ for w in fast packet; do
 	[ $takes = packet ] || equal "programs" "$(programs left to-right)" 0
 done
 refuse "$BIN/kipsecd" -netns "$tag-left" -wire slow 2>"$work/err"
+if unshare -Urnm true 2>/dev/null; then # where nobody may load a program
+	refuse timeout 20 unshare -Urnm sh -c "mount -t tmpfs tmpfs /run && exec '$BIN/kipsecd' -wire tcx" 2>"$work/err"
+	equal "lines" "$(wc -l <"$work/err")" 1
+	contains "the error" "$work/err" "^kipsecd: no program at tcx: "
+fi

@@ -183,7 +183,9 @@ func TestAnswersRememberTheLastRead(t *testing.T) {
 // loaded returns a queue without a socket, with a read of n messages in its buffers.
 func loaded(n int) *Queue {
 	q := &Queue{config: Config{}.withDefaults()}
-	q.prepare()
+	if err := q.prepare(); err != nil {
+		panic(err)
+	}
 	for i := range n {
 		copy(q.buffers[i*q.size:(i+1)*q.size], packetMessage(uint32(i+1), make([]byte, 400), number(attrMark, 1), number(attrInDev, 2)))
 		q.headers[i].length = uint32(len(packetMessage(1, make([]byte, 400), number(attrMark, 1), number(attrInDev, 2))))

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"kipsec/net/mbuf"
 )
 
 const (
@@ -59,21 +61,27 @@ func Open(cfg Config) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{config: cfg, file: os.NewFile(uintptr(fd), "nfqueue")}
-	q.prepare()
+	if err := q.prepare(); err != nil {
+		q.file.Close()
+		return nil, err
+	}
 	return q, nil
 }
 
 // prepare makes the buffers.
-func (q *Queue) prepare() {
+func (q *Queue) prepare() (err error) {
 	q.answers = answers{queue: q.config.Number, out: make([]byte, 0, 2*batch*(sizeofVerdict+sizeofRemark))}
 	q.size = align(int(q.config.Copy) + overhead)
-	q.buffers = make([]byte, batch*q.size)
+	if q.buffers, err = mbuf.Apart(q, batch*q.size); err != nil {
+		return err
+	}
 	for i := range q.headers {
 		q.vectors[i].Base = &q.buffers[i*q.size]
 		q.vectors[i].SetLen(q.size)
 		q.headers[i].header.Iov = &q.vectors[i]
 		q.headers[i].header.SetIovlen(1)
 	}
+	return nil
 }
 
 // setup binds the socket, which still blocks, to the queue and says how packets are to come.

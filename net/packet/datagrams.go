@@ -88,11 +88,14 @@ func OpenDatagrams(buffer int) (*Datagrams, error) {
 	if err == nil {
 		d.conn, err = d.file.SyscallConn()
 	}
+	var memory []byte
+	if err == nil {
+		memory, err = mbuf.Apart(d, slots*mbuf.MaxSize)
+	}
 	if err != nil {
 		d.file.Close()
 		return nil, err
 	}
-	memory := make([]byte, slots*mbuf.MaxSize) // touched only where packets are large
 	for i := range d.slots {
 		s, h := &d.slots[i], &d.messages[i].header
 		s.packet = memory[i*mbuf.MaxSize : (i+1)*mbuf.MaxSize]

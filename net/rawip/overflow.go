@@ -1,8 +1,6 @@
 package rawip
 
 import (
-	"fmt"
-
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/mbuf"
@@ -11,8 +9,7 @@ import (
 // overflow is how much of a packet there is room for beyond smallPart.
 const overflow = mbuf.MaxSize - smallPart
 
-// overflowMemory is where the rest of large packets is received. It is not the garbage collector's: that would count all of it as
-// in use, touched or not, and let half as much garbage lie about.
+// overflowMemory is where the rest of large packets is received, apart from the garbage collector's memory.
 type overflowMemory struct {
 	all     []byte
 	keep    int        // bytes that may stay touched from one batch to the next
@@ -26,12 +23,8 @@ func (o *overflowMemory) open(buffer int) (err error) {
 		buffer = defaultBuffer
 	}
 	o.keep = buffer / 8
-	o.all, err = unix.Mmap(-1, 0, batch*overflow, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
-	if err != nil {
-		return fmt.Errorf("no memory for large packets: %w", err)
-	}
-	_ = unix.Madvise(o.all, unix.MADV_NOHUGEPAGE) // a kernel that has none needs not be told
-	return nil
+	o.all, err = mbuf.Apart(o, batch*overflow)
+	return err
 }
 
 // of is the room of slot i.
@@ -55,5 +48,3 @@ func (o *overflowMemory) shrink() {
 		clear(o.touched[:])
 	}
 }
-
-func (o *overflowMemory) close() error { return unix.Munmap(o.all) }

@@ -34,11 +34,10 @@ func resident(t *testing.T, b []byte) int {
 // TestOverflowIsGivenBack: what a flood of large packets has touched is given back to the kernel after the batch, what few have
 // touched is not.
 func TestOverflowIsGivenBack(t *testing.T) {
-	var o overflowMemory
+	o := new(overflowMemory)
 	if err := o.open(8 * 2 * overflow); err != nil { // two slots stay
 		t.Fatal(err)
 	}
-	defer o.close()
 	_ = unix.Madvise(o.all, unix.MADV_DONTFORK) // a mapping of its own in the list
 	write := func(slots int) {
 		for i := range slots {

@@ -187,7 +187,7 @@ func (r *Receiver) Close() error {
 			r.slots[i].buf = nil
 		}
 	}
-	return errors.Join(err, r.overflow.close(), unix.Close(r.fd))
+	return errors.Join(err, unix.Close(r.fd))
 }
 
 // WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
