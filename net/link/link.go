@@ -1,10 +1,14 @@
 // Package link says what a place where packets come in and go out looks like to the rest of kipsec.
 //
 // A Link is the TUN device, a raw socket or a pipe in memory; kern's loops and the tests see only this interface.
-// The package holds no code, opens nothing and knows no packet format.
+// The package opens nothing and knows no packet format; its only code is what links that only receive share.
 package link
 
-import "kipsec/net/mbuf"
+import (
+	"errors"
+
+	"kipsec/net/mbuf"
+)
 
 // Link moves whole IP packets, version nibble first, in batches. One goroutine reads and one writes at a time.
 type Link interface {
@@ -19,4 +23,19 @@ type Link interface {
 
 	// Close ends both directions and wakes a blocked reader.
 	Close() error
+}
+
+// ErrOneWay is what a link that only receives says of packets to send.
+var ErrOneWay = errors.New("link: it only receives")
+
+// Receiving is embedded by links that only receive.
+type Receiving struct{}
+
+// WriteBatch frees the packets and returns ErrOneWay.
+func (Receiving) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
+	mbuf.FreeAll(bufs)
+	if len(bufs) == 0 {
+		return 0, nil
+	}
+	return len(bufs), ErrOneWay
 }

@@ -79,7 +79,7 @@ func (s *Sender) release() {
 		_ = b.conn.Write(b.sendFunc) // closed: errno says so
 		if b.errno == 0 {
 			s.sent.Add(uint64(len(packets)))
-			freeAll(packets)
+			mbuf.FreeAll(packets)
 			b.run.n = 0
 			return
 		}

@@ -29,6 +29,8 @@ const slots = 16
 // Datagrams takes ESP in UDP for this host from all interfaces that it serves. Runs of datagrams that a peer on the same
 // machine sends as one packet, or that the interface has joined (UDP GRO), come as one and are cut here.
 type Datagrams struct {
+	link.Receiving
+
 	file   *os.File
 	conn   syscall.RawConn
 	waiter *wait.Waiter
@@ -144,15 +146,6 @@ func (d *Datagrams) Lost() uint64 {
 	return d.lost.Load()
 }
 
-// WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
-func (d *Datagrams) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
-	freeAll(bufs)
-	if len(bufs) == 0 {
-		return 0, nil
-	}
-	return len(bufs), ErrOneWay
-}
-
 // ReadBatch implements link.Link. Each packet is one datagram with its UDP header, whose checksum means nothing.
 func (d *Datagrams) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	d.mu.Lock()
@@ -232,7 +225,7 @@ func (s *slot) open(served *Served, m mmsghdr) {
 		return
 	}
 	packet := s.packet[:length]
-	if s.header = udpHeader(packet); s.header == 0 || !served.takesUDP(packet, s.header, int(s.from.Ifindex)) || !isIntact(packet) {
+	if s.header = udpHeader(packet); s.header == 0 || !served.takesUDP(packet, s.header, int(s.from.Ifindex)) || !wire.HeaderIntact(packet) {
 		return
 	}
 	data := s.header + wire.UDPHeaderLen

@@ -12,16 +12,10 @@
 package packet
 
 import (
-	"errors"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"kipsec/net/mbuf"
 )
-
-// ErrOneWay is what a Receiver says of packets to send.
-var ErrOneWay = errors.New("packet: a receiver does not send")
 
 // setRing is setsockopt(2) with the shape of a ring.
 func setRing(fd int, r *unix.TpacketReq) error {
@@ -50,5 +44,3 @@ func bigEndian(v uint16) uint16 {
 	b := (*[2]byte)(unsafe.Pointer(&v))
 	return uint16(b[0])<<8 | uint16(b[1])
 }
-
-func freeAll(bufs []*mbuf.Buf) { mbuf.FreeAll(bufs) }

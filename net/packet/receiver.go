@@ -38,6 +38,8 @@ type Served struct {
 // While few packets come, each wakes the reader at once. Where many come, the reader naps for a moment before it looks
 // again, so that each of its turns finds a batch and the sender of each packet is spared a wake-up.
 type Receiver struct {
+	link.Receiving
+
 	fd     int
 	waiter *wait.Waiter
 	closed atomic.Bool
@@ -145,15 +147,6 @@ func (r *Receiver) Lost() uint64 {
 	return r.lost
 }
 
-// WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
-func (r *Receiver) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
-	freeAll(bufs)
-	if len(bufs) == 0 {
-		return 0, nil
-	}
-	return len(bufs), ErrOneWay
-}
-
 // ReadBatch implements link.Link. Packets are as they were on the wire, perhaps with padding of the link behind them.
 func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	r.mu.Lock()
@@ -188,7 +181,7 @@ func (r *Receiver) drain(bufs []*mbuf.Buf) (n int) {
 		if !ok {
 			break
 		}
-		if r.takes(served, f) && isIntact(f.packet) {
+		if r.takes(served, f) && wire.HeaderIntact(f.packet) {
 			b := mbuf.Get(len(f.packet))
 			copy(b.Append(len(f.packet)), f.packet)
 			bufs[n] = b
@@ -240,6 +233,3 @@ func claimed(b []byte) int {
 	}
 	return int(wire.IPv4(b).TotalLength())
 }
-
-// isIntact checks what Linux checks before a raw socket sees a packet, and the engine does not: the header's checksum.
-func isIntact(b []byte) bool { return b[0]>>4 == 6 || wire.IPv4(b).ChecksumOK() }

@@ -232,7 +232,7 @@ func (s *Sender) transmit(fd uintptr) bool {
 		n, errno := send(fd, s.messages[sent:s.n])
 		switch {
 		case errno == 0:
-			freeAll(s.queued[sent : sent+n])
+			mbuf.FreeAll(s.queued[sent : sent+n])
 			s.sent.Add(uint64(n))
 			sent += n
 		case errno == unix.EINTR, errno == unix.EAGAIN && s.wait(fd):

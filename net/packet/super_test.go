@@ -80,7 +80,7 @@ func TestRuns(t *testing.T) {
 					got++
 				}
 			}
-			freeAll(all)
+			mbuf.FreeAll(all)
 			if got != c.want {
 				t.Errorf("IPv6 %v, %s: %d in the run, want %d", v6, c.name, got, c.want)
 			}
@@ -97,7 +97,7 @@ func TestRuns(t *testing.T) {
 		if n != maxSegments || header+8+s.total > wire.MaxPacket {
 			t.Errorf("IPv6 %v: a run of %d", v6, n)
 		}
-		freeAll(s.bufs[:s.n])
+		mbuf.FreeAll(s.bufs[:s.n])
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kipsec/net/frag"
+	"kipsec/net/link"
 	"kipsec/net/mbuf"
 	"kipsec/net/wire"
 )
@@ -205,7 +206,7 @@ func TestClose(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Errorf("the second Close: %v", err)
 		}
-		if failed, err := r.WriteBatch([]*mbuf.Buf{mbuf.Get(1)}); failed != 1 || err != ErrOneWay {
+		if failed, err := r.WriteBatch([]*mbuf.Buf{mbuf.Get(1)}); failed != 1 || err != link.ErrOneWay {
 			t.Errorf("WriteBatch: %d, %v", failed, err)
 		}
 	}

@@ -25,9 +25,6 @@ import (
 
 var _ link.Link = (*Receiver)(nil)
 
-// ErrOneWay is what a Receiver says of packets to send.
-var ErrOneWay = errors.New("rawip: a receiver does not send")
-
 const (
 	// batch is how many packets one system call carries.
 	batch = 64
@@ -52,6 +49,8 @@ type Config struct {
 // Receiver is a raw socket that receives. The memory for reassembled packets, 64 KiB for each packet of a batch, is only
 // touched when such packets come, and given back when many came.
 type Receiver struct {
+	link.Receiving
+
 	fd       int
 	waiter   *wait.Waiter
 	config   Config
@@ -188,17 +187,6 @@ func (r *Receiver) Close() error {
 		}
 	}
 	return errors.Join(err, unix.Close(r.fd))
-}
-
-// WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
-func (r *Receiver) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
-	for _, b := range bufs {
-		b.Free()
-	}
-	if len(bufs) == 0 {
-		return 0, nil
-	}
-	return len(bufs), ErrOneWay
 }
 
 // ReadBatch implements link.Link. An IPv6 packet has a header of its own making: what the kernel tells of the original

@@ -36,9 +36,6 @@ import (
 
 var _ link.Link = (*Receiver)(nil)
 
-// ErrOneWay is what a Receiver says of packets to send.
-var ErrOneWay = errors.New("tcx: a receiver does not send")
-
 // errNotAllowed does not wrap EPERM: who has what all else takes may still not load programs.
 var errNotAllowed = errors.New("the kernel does not let us load one (that takes CAP_BPF in its first user namespace, and rules that allow it)")
 
@@ -53,6 +50,8 @@ type Config struct {
 // The program wakes the reader only when it sleeps. While many packets come it naps instead, as all readers do, see package
 // wait.
 type Receiver struct {
+	link.Receiving
+
 	maps    *maps
 	program *ebpf.Program
 	id      ebpf.ProgramID
@@ -175,17 +174,6 @@ func (r *Receiver) Pending() bool {
 	return !r.gone && r.ring.pending()
 }
 
-// WriteBatch implements link.Link: it frees the packets and returns ErrOneWay.
-func (r *Receiver) WriteBatch(bufs []*mbuf.Buf) (failed int, err error) {
-	for _, b := range bufs {
-		b.Free()
-	}
-	if len(bufs) == 0 {
-		return 0, nil
-	}
-	return len(bufs), ErrOneWay
-}
-
 // ReadBatch implements link.Link. Packets are as they were on the wire, perhaps with padding of the link behind them.
 func (r *Receiver) ReadBatch(bufs []*mbuf.Buf) (int, error) {
 	r.mu.Lock()
@@ -219,7 +207,7 @@ func (r *Receiver) drain(bufs []*mbuf.Buf) (n int) {
 		if !ok {
 			break
 		}
-		if isIntact(packet) {
+		if wire.HeaderIntact(packet) {
 			b := mbuf.Get(len(packet))
 			copy(b.Append(len(packet)), packet)
 			bufs[n] = b
@@ -229,9 +217,6 @@ func (r *Receiver) drain(bufs []*mbuf.Buf) (n int) {
 	r.ring.release()
 	return n
 }
-
-// isIntact checks what Linux checks before a raw socket sees a packet, and neither the program nor the engine does.
-func isIntact(b []byte) bool { return b[0]>>4 == 6 || wire.IPv4(b).ChecksumOK() }
 
 // sleep returns when there may be a packet.
 func (r *Receiver) sleep() error {

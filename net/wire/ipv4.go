@@ -120,6 +120,10 @@ func (h IPv4) UpdateChecksum() {
 // ChecksumOK says whether the header checksum is right.
 func (h IPv4) ChecksumOK() bool { return h.sum() == 0xffff }
 
+// HeaderIntact checks of a packet of either family, with a whole header, what Linux checks before a raw socket sees it and the engine
+// does not: the checksum of an IPv4 header.
+func HeaderIntact(b []byte) bool { return b[0]>>4 == 6 || IPv4(b).ChecksumOK() }
+
 // sum is Checksum over header and options. Of a header without any, it reads fields as they are written: a processor that has to
 // put a word together from bytes written a moment ago waits until they are in memory.
 func (h IPv4) sum() uint16 {
