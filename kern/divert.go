@@ -7,6 +7,7 @@ import (
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
+	"kipsec/net/nfq"
 	"kipsec/net/nft"
 	"kipsec/net/route"
 )
@@ -30,16 +31,24 @@ func (k *Kernel) divert() error {
 	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
 	others, err := nft.Foreign()
 	if err != nil {
-		report(err) // followNAT looks again
+		report(err)      // followOthers looks again
+		others.In = true // to be sure
 	}
 	named := &selection{k: k}
+	waking, err := k.open(nfq.Config{Number: Waking})
+	if err != nil {
+		return err
+	}
 	table, err := nft.Install(nft.Config{
-		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, NAT: others.NAT,
+		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, Waking: Waking,
+		Routes: k.inside(installRoutes), Dormant: !k.closed, Tracked: others.In, NAT: others.NAT,
 		Selectors: named.change(true).Added,
 	})
 	if err != nil {
 		return err
 	}
+	k.table.Store(table)
+	k.loop(func() error { return waking.Run(k.wakeFor) })
 	k.atShutdown(func() error {
 		if k.closed {
 			table.Close()
@@ -57,7 +66,7 @@ func (k *Kernel) divert() error {
 			report(err)
 		}
 	}
-	if err := k.watch(table, syncer, others.NAT, report); err != nil {
+	if err := k.watch(table, syncer, others, report); err != nil {
 		return err
 	}
 	stop4 := k.Knobs.V4.DefPolicy.Watch(func(_, _ int32) { changed() })
@@ -85,8 +94,27 @@ func (k *Kernel) divert() error {
 	return nil
 }
 
+// awake sees to it that the rules, if there are any, are not dormant.
+func (k *Kernel) awake() error {
+	table := k.table.Load()
+	if table == nil {
+		return nil
+	}
+	err := table.Wake()
+	if err != nil {
+		k.Log.Printf(syslog.LOG_ERR, "rules: %v", err)
+	}
+	return err
+}
+
+// wakeFor wakes the rules for a packet, which they are to look at again.
+func (k *Kernel) wakeFor(_ []byte, info *nfq.Info) bool {
+	info.Again = true
+	return k.awake() == nil
+}
+
 // watch makes good what others take away: rules that were flushed, routes that went with a device that was down.
-func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, report func(error)) error {
+func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, others nft.Others, report func(error)) error {
 	rules, err := nft.Watch()
 	if err != nil {
 		return err
@@ -104,7 +132,7 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, r
 			}
 		})
 	})
-	if err := k.followNAT(nat, table, syncer, report); err != nil {
+	if err := k.followOthers(others, table, syncer, report); err != nil {
 		return err
 	}
 	routes, err := route.Watch(Device)
@@ -114,6 +142,9 @@ func (k *Kernel) watch(table *nft.Table, syncer *nft.Syncer, nat nft.Families, r
 	k.atShutdown(routes.Close)
 	k.loop(func() error {
 		return routes.Run(func() {
+			if table.Dormant() {
+				return // there are none
+			}
 			k.Log.Printf(syslog.LOG_WARNING, "somebody deleted routes or rules to %s; they are made anew", Device)
 			if err := k.inside(installRoutes)(); err != nil {
 				report(err)

@@ -52,6 +52,8 @@ const (
 	Beside = 27499
 	// Unsure is the NFQUEUE that asks which packets are to go to Device.
 	Unsure = 27500
+	// Waking is the NFQUEUE of packets that the rules are woken for.
+	Waking = 27501
 )
 
 // Kernel is one running kernel.
@@ -76,6 +78,7 @@ type Kernel struct {
 	aged      chan struct{}            // wakes age
 	sockets   *sockets
 	rules     *nft.Syncer // nil without devices
+	table     atomic.Pointer[nft.Table]
 	arrived   arrivals
 	early     early
 
@@ -211,7 +214,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 	}
 	k.atShutdown(device.Close)
 	k.atShutdown(k.inside(k.removeRoutes))
-	if err := installRoutes(); err != nil {
+	if err := route.Up(Device); err != nil {
 		return err
 	}
 	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
@@ -224,7 +227,7 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	k.atShutdown(loop.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived}
+	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived, awake: k.awake}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err
@@ -279,14 +282,21 @@ func (k *Kernel) direct(packet []byte, info *nfq.Info) bool {
 
 // ask lets a handler decide about the packets of an NFQUEUE.
 func (k *Kernel) ask(cfg nfq.Config, handler nfq.Handler) error {
+	queue, err := k.open(cfg)
+	if err == nil {
+		k.loop(func() error { return queue.Run(handler) })
+	}
+	return err
+}
+
+// open begins to keep the packets of an NFQUEUE.
+func (k *Kernel) open(cfg nfq.Config) (*nfq.Queue, error) {
 	k.memory.queue(&cfg)
 	queue, err := nfq.Open(cfg)
-	if err != nil {
-		return err
+	if err == nil {
+		k.atShutdown(queue.Close)
 	}
-	k.atShutdown(queue.Close)
-	k.loop(func() error { return queue.Run(handler) })
-	return nil
+	return queue, err
 }
 
 // workers starts the goroutines that help with cryptography, and ends them when all loops have ended.

@@ -30,8 +30,9 @@ type Path struct {
 	workers   *workers // help with cryptography; nil: nobody does
 	fragments int      // bytes of fragments that may wait for the rest, each way; 0: frag.DefaultLimits
 
-	early   *early    // holds what comes before its keys; nil: it is dropped
-	arrived *arrivals // is told what comes in; nil: nobody asks
+	early   *early       // holds what comes before its keys; nil: it is dropped
+	arrived *arrivals    // is told what comes in; nil: nobody asks
+	awake   func() error // is called before packets are written to Local or Loop; may be nil
 
 	mu sync.Mutex // held to write to Local and Loop: several wires deliver to them
 }
@@ -68,6 +69,9 @@ func each(from link.Link, run func([]*mbuf.Buf)) error {
 
 // deliver writes packets to the stack.
 func (p *Path) deliver(bufs []*mbuf.Buf) {
+	if len(bufs) > 0 && p.awake != nil {
+		_ = p.awake() // the stack drops what it cannot route
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if bufs = p.deliverLoopbackLocked(bufs); len(bufs) == 0 {

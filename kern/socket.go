@@ -80,6 +80,9 @@ func (s *sockets) start(rules *nft.Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rules = rules
+	if s.diag == nil {
+		return rules.Wake() // for sockets of an earlier kipsecd, which cannot be found
+	}
 	return s.forgetLocked()
 }
 
@@ -208,7 +211,9 @@ func (s *sockets) applyLocked(target *socket.Socket, mark uint32, want *spd.Sock
 	if err := s.alive.Set(target, p.Index()); err != nil {
 		return err
 	}
-	err = s.tellRulesLocked()
+	if err = s.rules.Wake(); err == nil {
+		err = s.tellRulesLocked()
+	}
 	if err == nil {
 		err = target.SetMark(nft.SocketMark(mark, p.Index(), bypasses(p, p.Out), bypasses(p, p.In)))
 	}
@@ -349,6 +354,11 @@ func (s *sockets) forgetLocked() error {
 		return err
 	}
 	s.policy.Keep(func(i uint16) bool { return used[i] })
+	if slices.Contains(used[:], true) {
+		if err := s.rules.Wake(); err != nil {
+			return err
+		}
+	}
 	return s.tellRulesLocked()
 }
 

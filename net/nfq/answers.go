@@ -18,6 +18,7 @@ type answers struct {
 // verdict is what becomes of a packet.
 type verdict struct {
 	pass   bool
+	again  bool   // by way of the chain that it waits in
 	remark bool   // it goes on with another mark
 	mark   uint32 // which one
 }

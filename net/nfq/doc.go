@@ -55,6 +55,8 @@ type Info struct {
 	Mark uint32
 	// Len is the length of the whole packet; of packets that GRO joined it is more than an MTU.
 	Len int
+	// Again is set by a handler that wants the chain that queued the packet to look at it once more, before it passes.
+	Again bool
 	// Truncated says that the packet is longer than what the handler sees.
 	Truncated bool
 }

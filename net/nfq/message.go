@@ -25,6 +25,7 @@ const (
 const (
 	verdictDrop   = 0
 	verdictAccept = 1
+	verdictRepeat = 4
 )
 
 // Attributes of msgPacket; attrVerdict and attrMark of the answers too.
@@ -159,7 +160,10 @@ func appendVerdict(b []byte, number uint16, id uint32, v verdict, batch bool) []
 	if batch {
 		kind = msgVerdictBatch
 	}
-	if v.pass {
+	switch {
+	case v.pass && v.again:
+		what = verdictRepeat
+	case v.pass:
 		what = verdictAccept
 	}
 	off := len(b)

@@ -242,6 +242,7 @@ func (q *Queue) one(body []byte, handle Handler) {
 	}
 	mark := p.info.Mark
 	v := verdict{pass: handle(p.payload, &p.info)}
+	v.again = v.pass && p.info.Again
 	if v.pass && p.info.Mark != mark {
 		v.remark, v.mark = true, p.info.Mark
 	}

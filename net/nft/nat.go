@@ -50,7 +50,7 @@ func (t *Table) SetNAT(families Families) error {
 	case t.config.NAT == families:
 		return nil
 	}
-	t.config.NAT, t.stale = families, true
+	t.config.NAT, t.stale = families, true // and then the rules are whole
 	t.chains = t.newChains(TableName).with(t.chains)
 	t.probeNAT()
 	return nil
@@ -87,7 +87,7 @@ func besideNAT(chains []baseChain, f family, c Config, has features) []baseChain
 		return chains
 	}
 	for i := range chains {
-		if b := &chains[i]; b.name == "translated" {
+		if b := &chains[i]; b.name == translatedChain {
 			b.rules = append(b.rules, rule(isAnswer(), toOther(c.Device), jump(strayChain)))
 		}
 	}

@@ -90,6 +90,9 @@ const maxPlaces = 4
 // places are where packets are looked up in the sets of a chain.
 func (t *Table) places(f family, name string) []place {
 	divert := rule(setMark(0, MarkDivert), ret())
+	if t.dormant {
+		return dormantPlaces(f, name, divert)
+	}
 	switch name {
 	case outChain:
 		leave := []exprs{rule(anyMark(), jump(leavingChain))}

@@ -21,6 +21,11 @@ const (
 	straySet    = "stray" // headers that may follow an IPv6 header that was changed behind the hooks
 	errorsChain = "errors"
 
+	// Base chains.
+	enterChain      = "enter"
+	leaveChain      = "leave"
+	translatedChain = "translated"
+
 	// Base chains that are filled as the selectors change.
 	outputChain  = "output"
 	divertChain  = "divert"
@@ -40,6 +45,11 @@ const (
 	divertedChain  = "diverted"  // packets that match out there
 	reportsChain   = "reports"   // ICMP there
 	leftChain      = "left"      // marked packets in hook postrouting
+
+	// See dormant.go.
+	inwardChain = "inward" // packets in hook prerouting, which may match in
+	oddChain    = "odd"    // packets there that may need more rules for other reasons
+	wakingChain = "waking" // packets that need them
 
 	forgetChain    = "forget"    // takes our bits away from a packet's mark
 	senderChain    = "sender"    // packets of sockets with MarkBypass
@@ -78,14 +88,14 @@ func baseChains(f family, c Config, has features) []baseChain {
 		enter, leave = append(enter, f.plain()...), append(leave, f.plain()...)
 	}
 	chains := []baseChain{
-		{"enter", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, append(enter, rule(f.isFragment(), jump(fragmentsChain)))},
+		{enterChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, append(enter, rule(f.isFragment(), jump(fragmentsChain)))},
 		{divertChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90, nil},
 		{inputChain, nftables.ChainTypeFilter, nftables.ChainHookInput, 20, nil},
 		{forwardChain, nftables.ChainTypeFilter, nftables.ChainHookForward, 20, nil},
 		{outputChain, nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, nil},
-		{"leave", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20,
+		{leaveChain, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20,
 			append(leave, rule(f.mayStray(), toOther(c.Device), jump(strayChain)))},
-		{"translated", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{rule(anyMark(), jump(againChain))}},
+		{translatedChain, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{rule(anyMark(), jump(againChain))}},
 	}
 	return besideNAT(chains, f, c, has)
 }
@@ -133,6 +143,8 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 		reportsChain:       reports(f, errorsChain),
 		unsureReportsChain: reports(f, unsureErrorsChain),
 		leftChain:          {rule(unmarked(MarkDivert|MarkForward), ret()), rule(toEnc, ret()), beside},
+		oddChain:           odd(f),
+		wakingChain:        append(slices.Clone(discovery), queue(c.Waking, has.nativeQueue)),
 	}
 }
 
@@ -167,7 +179,7 @@ func reports(f family, chain string) (rules []exprs) {
 }
 
 // addFixed appends to a transaction what makes a table anew. The chains of places are there and empty.
-func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, off map[string]bool) {
+func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, off map[string]bool, dormant bool) {
 	tx.AddTable(t)
 	tx.DelTable(t)
 	tx.AddTable(t)
@@ -184,7 +196,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	}
 	side := sideChains(f, c, has)
 	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, unsureChain, unsureErrorsChain, forgetChain,
-		udpChain, senderChain, receiverChain, acceptingChain, portsChain}, slices.Sorted(maps.Keys(side))) {
+		udpChain, senderChain, receiverChain, acceptingChain, portsChain, inwardChain}, slices.Sorted(maps.Keys(side))) {
 		tx.AddChain(&nftables.Chain{Table: t, Name: name})
 	}
 	addSwitches(tx, t, f, off)
@@ -197,13 +209,16 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 	}
 	addSockets(tx, t, f, c, has)
 	for _, b := range baseChains(f, c, has) {
-		addBase(tx, t, b)
+		if !dormant || b.sleepless(f, c) {
+			addBase(tx, t, b)
+		}
 	}
 }
 
 func addBase(tx *nftables.Conn, t *nftables.Table, b baseChain) {
 	priority := nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))
 	chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: priority})
+	tx.FlushChain(chain)
 	for _, r := range b.rules {
 		tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
 	}

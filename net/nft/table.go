@@ -24,6 +24,14 @@ type Config struct {
 	// of that for packets of which it is to be said whether they are to go to Device: then they get MarkForward in hook
 	// prerouting, MarkDivert in hook output.
 	Queue, Fragments, Beside, Unsure uint16
+	// Dormant has the rules begin dormant, see dormant.go. Waking is the number of the NFQUEUE for packets that they cannot deal with
+	// then: who listens calls Table.Wake, and has them looked at again. It may be called at any time.
+	Dormant bool
+	Waking  uint16
+	// Routes makes what routes marked packets, see package route, if it is not nil. It is called before the first packet is marked.
+	Routes func() error
+	// Tracked says that rules of others may have connections tracked, which joins fragments. It matters while the rules are dormant.
+	Tracked bool
 	// NAT is in which families rules of others translate addresses, as in Table.SetNAT.
 	NAT Families
 	// Selectors are what is picked from the first moment on.
@@ -43,6 +51,9 @@ type Table struct {
 	off   map[string]bool // the switches that are
 	added time.Time       // when something was added last
 	stale bool            // the kernel's state is not known: the next change makes the table anew
+
+	dormant bool        // see dormant.go
+	awake   atomic.Bool // Wake has nothing to do; may be read without mu
 }
 
 // Install puts the ruleset into the network namespace of the calling thread, in the place of one that a dead kipsec left,
@@ -55,10 +66,15 @@ func Install(cfg Config) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{config: cfg, conn: c, off: make(map[string]bool), stale: true}
+	t := &Table{config: cfg, conn: c, off: make(map[string]bool), stale: true, dormant: cfg.Dormant}
 	if t.has, err = probe(c); err == nil {
 		t.probeNAT()
 		t.chains = t.newChains(TableName)
+		if t.dormant {
+			err = t.begin()
+		}
+	}
+	if err == nil {
 		err = t.Set(cfg.Selectors)
 	}
 	if err != nil {
@@ -151,16 +167,20 @@ const guardName = TableName + "-takeover"
 
 // makeAnew replaces the tables by some that pick everything. A packet that passes a hook just then may find the new chain
 // not yet filled and the old one already empty; so another table, which picks everything too, is there meanwhile. It stays when
-// that fails: ours may be gone, and nothing would hold packets back.
+// that fails: ours may be gone, and nothing would hold packets back. The new ones are not dormant.
 func (t *Table) makeAnew() error {
 	t.has.ingress = t.returns() == nil
+	t.dormant = false
 	guard := t.newChains(guardName)
-	if err := t.conn.transact(func(tx *nftables.Conn) { t.addTables(tx, guard) }); err != nil {
+	if err := t.conn.transact(func(tx *nftables.Conn) { t.addTables(tx, guard, true) }); err != nil {
+		return err
+	}
+	if err := t.routes(); err != nil {
 		return err
 	}
 	grace()
 	if err := t.conn.transact(func(tx *nftables.Conn) {
-		t.addTables(tx, t.chains)
+		t.addTables(tx, t.chains, true)
 		t.changeEnds(tx, slices.Collect(maps.Keys(t.ends)), nil)
 	}); err != nil {
 		return err
@@ -173,13 +193,13 @@ func (t *Table) makeAnew() error {
 	return remove(t.conn, t.has.families, guardName)
 }
 
-// addTables makes the tables of the chains, with rules that pick everything.
-func (t *Table) addTables(tx *nftables.Conn, all chains) {
+// addTables makes the tables of the chains, with rules that pick everything or nothing.
+func (t *Table) addTables(tx *nftables.Conn, all chains, wide bool) {
 	for _, f := range t.has.families {
-		addFixed(tx, table(f, all[0].table), f, t.config, t.has, t.off)
+		addFixed(tx, table(f, all[0].table), f, t.config, t.has, t.off, t.dormant)
 	}
 	for _, c := range all {
-		c.fill(tx, true, nil)
+		c.fill(tx, wide, nil)
 	}
 }
 

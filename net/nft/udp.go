@@ -155,6 +155,11 @@ func (t *Table) SetEnds(list []netip.AddrPort) error {
 		return nil
 	}
 	t.ends = goal
+	if len(goal) > 0 {
+		if err := t.wake(); err != nil {
+			return err
+		}
+	}
 	return t.apply([]step{{ruleSize, func(tx *nftables.Conn) { t.changeEnds(tx, more, less) }, func() {}}})
 }
 

@@ -7,8 +7,8 @@ import (
 	"kipsec/net/nft"
 )
 
-// followNAT keeps the rules fit for the NAT of others, which comes and goes with their rules.
-func (k *Kernel) followNAT(now nft.Families, table *nft.Table, syncer *nft.Syncer, report func(error)) error {
+// followOthers keeps the rules fit for what rules of others do, NAT above all, which comes and goes with them.
+func (k *Kernel) followOthers(now nft.Others, table *nft.Table, syncer *nft.Syncer, report func(error)) error {
 	rules, err := nft.Watch()
 	if err != nil {
 		return err
@@ -20,8 +20,17 @@ func (k *Kernel) followNAT(now nft.Families, table *nft.Table, syncer *nft.Synce
 	k.loop(func() error { return rules.RunForeign(func() { wake(news) }) })
 	look := func() error {
 		others, err := nft.Foreign()
-		if err != nil || others.NAT == now {
+		if err != nil {
 			return err
+		}
+		if others.In && !now.In {
+			if err := table.Wake(); err != nil { // they may have connections tracked
+				return err
+			}
+		}
+		now.In = others.In
+		if others.NAT == now.NAT {
+			return nil
 		}
 		if err := table.SetNAT(others.NAT); err != nil {
 			return err
@@ -29,8 +38,8 @@ func (k *Kernel) followNAT(now nft.Families, table *nft.Table, syncer *nft.Synce
 		if err := syncer.Changed(); err != nil {
 			return err
 		}
-		now = others.NAT
-		k.Log.Printf(syslog.LOG_INFO, "rules of others translate addresses: IPv4 %t, IPv6 %t", now.IPv4, now.IPv6)
+		now.NAT = others.NAT
+		k.Log.Printf(syslog.LOG_INFO, "rules of others translate addresses: IPv4 %t, IPv6 %t", now.NAT.IPv4, now.NAT.IPv6)
 		return nil
 	}
 	k.loop(func() error {
