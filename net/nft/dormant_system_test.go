@@ -1,0 +1,288 @@
+package nft_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kipsec/net/nfq"
+	"kipsec/net/nft"
+	"kipsec/net/ns"
+	"kipsec/net/ns/nstest"
+	"kipsec/net/route"
+)
+
+// sleeper is rules in mid that began dormant, and who wakes them.
+type sleeper struct {
+	*net3
+	tun   *os.File
+	table *nft.Table
+	woken atomic.Int32 // how many packets waited for that
+	fail  atomic.Bool  // the routes cannot be made
+}
+
+// sleep makes enc0 and dormant rules in mid, and wakes them for the first packet that needs it.
+func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
+	t.Helper()
+	s := &sleeper{net3: n, tun: n.mid.TUN("enc0")}
+	n.mid.Do(func() (err error) {
+		cfg := rules
+		cfg.Dormant, cfg.Waking = true, 27501
+		cfg.Routes = func() error {
+			if s.fail.Load() {
+				return errors.New("no routes today")
+			}
+			return ns.Do(n.mid.Name, func() error { _, err := route.Install(routes); return err })
+		}
+		change(&cfg)
+		if err = route.Up("enc0"); err == nil {
+			s.table, err = nft.Install(cfg)
+		}
+		return err
+	})
+	t.Cleanup(s.table.Close)
+	return s
+}
+
+// listen answers the packets that wait.
+func (s *sleeper) listen(t *testing.T) {
+	var queue *nfq.Queue
+	s.mid.Do(func() (err error) {
+		queue, err = nfq.Open(nfq.Config{Number: 27501})
+		return err
+	})
+	done := make(chan error, 1)
+	go func() {
+		done <- queue.Run(func(_ []byte, info *nfq.Info) bool {
+			s.woken.Add(1)
+			info.Again = true
+			return s.table.Wake() == nil
+		})
+	}()
+	t.Cleanup(func() {
+		queue.Close()
+		if err := <-done; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+}
+
+// hooks is how many of our chains packets pass in mid, and whether there are routing rules.
+func (s *sleeper) hooks() (chains int, routed bool) {
+	for _, family := range []string{"ip", "ip6"} {
+		chains += strings.Count(s.mid.Sh("nft list table "+family+" kipsec"), " hook ")
+	}
+	return chains, strings.Contains(s.mid.Sh("ip rule; ip -6 rule"), "fwmark")
+}
+
+// The first packet that needs all rules is dealt with as if they had stood.
+func TestFirstPacketWakes(t *testing.T) {
+	nstest.Need(t, "nft")
+	out := nft.Selectors{Out: pairs("10.1.0.1 10.2.0.1", "10.2.0.2 10.2.0.1", "fd01::1 fd02::1", "fd02::2 fd02::1")}
+	in := nft.Selectors{In: pairs("10.1.0.1 10.2.0.1", "10.1.0.1 10.1.0.2", "fd01::1 fd02::1", "fd01::1 fd01::2")}
+	for _, c := range []struct {
+		name string
+		nft.Selectors
+		change func(*nft.Config)
+		send   func(*testing.T, *sleeper)
+		enc0   string // "src dst" of what comes to enc0
+		queue  uint16 // that is asked
+	}{
+		{name: "forwarded", Selectors: out, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded, IPv6", Selectors: out, send: pings("left", "fd02::1"), enc0: "fd01::1 fd02::1"},
+		{name: "forwarded, tracked", Selectors: out, change: tracked, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded, everything is picked", Selectors: nft.Selectors{Out: everything.Out}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "sent", Selectors: out, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
+		{name: "sent, IPv6", Selectors: out, send: pings("mid", "fd02::1"), enc0: "fd02::2 fd02::1"},
+		{name: "arrives", Selectors: in, send: pings("left", "10.1.0.2"), queue: 27497},
+		{name: "arrives, IPv6", Selectors: in, send: pings("left", "fd01::2"), queue: 27497},
+		{name: "arrives, tracked", Selectors: in, change: tracked, send: pings("left", "10.1.0.2"), queue: 27497},
+		{name: "arrives for others", Selectors: in, send: pings("left", "10.2.0.1"), queue: 27497},
+		{name: "arrives for others, IPv6", Selectors: in, send: pings("left", "fd02::1"), queue: 27497},
+		{name: "arrives in fragments", Selectors: in, send: pings("left", "10.1.0.2 -s 3000"), queue: 27498},
+		{name: "an ICMP error", Selectors: nft.Selectors{Out: pairs("10.2.0.1 10.1.0.1")}, send: pings("left", "10.2.0.1 -t 1"), enc0: "10.1.0.2 10.1.0.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNet(t)
+			s := n.sleep(t, func(cfg *nft.Config) {
+				cfg.Selectors = c.Selectors
+				if c.change != nil {
+					c.change(cfg)
+				}
+			})
+			if chains, routed := s.hooks(); !s.table.Dormant() || routed || chains > 7 {
+				t.Fatalf("asleep there are %d chains, routing rules: %t", chains, routed)
+			}
+			s.listen(t)
+			var asked *answer
+			if c.queue != 0 {
+				asked = newAnswer(t, n.mid, c.queue)
+			}
+			c.send(t, s)
+			if src, dst, ok := strings.Cut(c.enc0, " "); ok {
+				if got := nstest.Packets(s.tun, patience, between(src, dst)); len(got) != 1 {
+					t.Errorf("enc0 got %d packets, want 1", len(got))
+				}
+			} else if got := asked.asked.Load(); got == 0 {
+				t.Error("nobody was asked about it")
+			}
+			if s.woken.Load() == 0 {
+				t.Error("no packet waited for the rules")
+			}
+			if chains, routed := s.hooks(); s.table.Dormant() || !routed || chains != 14 {
+				t.Errorf("awake there are %d chains, routing rules: %t", chains, routed)
+			}
+		})
+	}
+}
+
+func tracked(cfg *nft.Config) { cfg.Tracked = true }
+
+// pings sends a packet from a host.
+func pings(from, to string) func(*testing.T, *sleeper) {
+	return func(_ *testing.T, s *sleeper) { ping(map[string]*nstest.Space{"left": s.left, "mid": s.mid}[from], to) }
+}
+
+// What else the two chains cannot deal with wakes the rules as well, and what is usual in a network does not.
+func TestOddPacketsWake(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		wakes bool
+		send  func(*testing.T, *net3)
+	}{
+		{"ESP in UDP", true, says("10.1.0.2:4500", "ESP")},
+		{"ESP in UDP, IPv6", true, says("[fd01::2]:4500", "ESP")},
+		{"ESP in UDP, IPv6, in fragments", true, says("[fd01::2]:4500", strings.Repeat("x", 4000))},
+		{"options", true, func(_ *testing.T, n *net3) { n.left.Try("ping -n -c 1 -W 0.3 -R 10.2.0.1") }},
+		{"a packet in a packet, IPv6", true, func(_ *testing.T, n *net3) {
+			inner := udp("fd08::1", "fd08::2", 9, "inner")
+			inject(n.left, append(header(netip.MustParseAddr("fd09::1"), netip.MustParseAddr("fd02::1"), unix.IPPROTO_IPV6, len(inner)), inner...))
+		}},
+		{"UDP", false, says("10.1.0.2:53", "query")},
+		{"UDP, IPv6", false, says("[fd01::2]:53", "query")},
+		{"TCP", false, func(_ *testing.T, n *net3) {
+			n.left.Try("nc -z -w 1 10.1.0.2 53")
+			n.left.Try("nc -z -w 1 fd01::2 53")
+		}},
+		{"joining groups", false, func(_ *testing.T, n *net3) {
+			n.left.Do(func() error {
+				dev, err := net.InterfaceByName("mid")
+				if err != nil {
+					return err
+				}
+				for network, group := range map[string]string{"udp4": "239.1.2.3", "udp6": "ff05::77"} {
+					c, err := net.ListenMulticastUDP(network, dev, &net.UDPAddr{IP: net.ParseIP(group), Port: 5000})
+					if err != nil {
+						return err
+					}
+					defer c.Close()
+				}
+				return nil
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNet(t)
+			s := n.sleep(t, func(cfg *nft.Config) {
+				cfg.Selectors = nft.Selectors{Out: pairs("10.66.0.1 10.67.0.1", "fd66::1 fd67::1")}
+			})
+			s.listen(t)
+			c.send(t, n)
+			if !ping(n.left, "10.2.0.1") || !ping(n.left, "fd02::1") {
+				t.Error("others do not get through")
+			}
+			for until := time.Now().Add(10 * patience); s.table.Dormant() && time.Now().Before(until); {
+				time.Sleep(patience / 20)
+			}
+			if c.wakes == s.table.Dormant() {
+				t.Errorf("dormant: %t, %d packets waited", s.table.Dormant(), s.woken.Load())
+			}
+		})
+	}
+}
+
+func says(to, text string) func(*testing.T, *net3) {
+	return func(t *testing.T, n *net3) { say(t, n.left, to, text) }
+}
+
+// inject has the space forward a packet.
+func inject(s *nstest.Space, packet []byte) {
+	s.Sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
+	from := s.TUN("raw0")
+	s.Sh("ip link set raw0 up")
+	_, _ = from.Write(packet)
+}
+
+// Without somebody who wakes the rules what they pick is dropped, and so it is while the routes cannot be made.
+func TestNobodyWakes(t *testing.T) {
+	n := newNet(t)
+	s := n.sleep(t, func(cfg *nft.Config) {
+		cfg.Selectors = nft.Selectors{Out: pairs("10.1.0.1 10.2.0.1", "fd01::1 fd02::1")}
+	})
+	for _, f := range families {
+		if ping(n.left, f.right) {
+			t.Errorf("%s: a packet got through", f.name)
+		}
+		if !ping(n.left, f.mid) {
+			t.Errorf("%s: others do not get through", f.name)
+		}
+	}
+	s.fail.Store(true)
+	s.listen(t)
+	if ping(n.left, "10.2.0.1") || s.woken.Load() == 0 || !s.table.Dormant() {
+		t.Errorf("without routes: %d packets waited", s.woken.Load())
+	}
+	s.fail.Store(false)
+	ping(n.left, "10.2.0.1")
+	if got := nstest.Packets(s.tun, patience, between("10.1.0.1", "10.2.0.1")); len(got) != 1 {
+		t.Errorf("with routes: enc0 got %d packets, want 1", len(got))
+	}
+}
+
+// Whatever else needs the rules wakes them before it acts: sockets with a policy, ports of ESP in UDP, somebody who touched the table.
+func TestCallsWake(t *testing.T) {
+	forwarded := nft.Selectors{Out: pairs("10.1.0.1 10.2.0.1")}
+	for _, c := range []struct {
+		name string
+		call func(*sleeper) error
+	}{
+		{"Wake", func(s *sleeper) error { return s.table.Wake() }},
+		{"SetEnds", func(s *sleeper) error {
+			return s.table.SetEnds([]netip.AddrPort{netip.MustParseAddrPort("10.1.0.2:4501")})
+		}},
+		{"SetNAT", func(s *sleeper) error {
+			return errors.Join(s.table.SetNAT(nft.Families{IPv4: true}), s.table.Set(forwarded))
+		}},
+		{"a flush", func(s *sleeper) error {
+			s.mid.Sh("nft flush ruleset")
+			lost, err := s.table.Lost(false)
+			if err != nil || !lost {
+				return fmt.Errorf("lost: %t, %w", lost, err)
+			}
+			return s.table.Narrow()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNet(t)
+			s := n.sleep(t, func(cfg *nft.Config) { cfg.Selectors = forwarded })
+			if err := c.call(s); err != nil {
+				t.Fatal(err)
+			}
+			if chains, routed := s.hooks(); s.table.Dormant() || !routed || chains < 14 {
+				t.Errorf("awake there are %d chains, routing rules: %t", chains, routed)
+			}
+			ping(n.left, "10.2.0.1")
+			if got := nstest.Packets(s.tun, patience, between("10.1.0.1", "10.2.0.1")); len(got) != 1 {
+				t.Errorf("enc0 got %d packets, want 1", len(got))
+			}
+		})
+	}
+}

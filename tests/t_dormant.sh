@@ -1,0 +1,115 @@
+#!/bin/sh
+# While no packet has met a policy, the rules of kipsecd are few and there are no routing rules. The first packet that does, wherever it
+# comes from, wakes the others: it is protected or checked like any later one, and not lost.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+two_sites
+for h in gwA gwB; do
+	cat >"$work/$h.conf" <<-END
+		add 10.1.0.1 10.1.0.2 esp 0x1001 -m tunnel -E aes-gcm-16 $key_gcm;
+		add 10.1.0.2 10.1.0.1 esp 0x1002 -m tunnel -E aes-gcm-16 $key_gcm_back;
+	END
+done
+for nets in "10.11.0.0/24 10.12.0.0/24" "fd00:11::/64 fd00:12::/64"; do
+	a=${nets% *} b=${nets#* }
+	cat >>"$work/gwA.conf" <<-END
+		spdadd $a $b any -P out ipsec esp/tunnel/10.1.0.1-10.1.0.2/require;
+		spdadd $b $a any -P in ipsec esp/tunnel/10.1.0.2-10.1.0.1/require;
+	END
+	cat >>"$work/gwB.conf" <<-END
+		spdadd $b $a any -P out ipsec esp/tunnel/10.1.0.2-10.1.0.1/require;
+		spdadd $a $b any -P in ipsec esp/tunnel/10.1.0.1-10.1.0.2/require;
+	END
+done
+
+# routed HOST: how many routing rules there are that look at marks.
+routed() { { at "$1" ip rule && at "$1" ip -6 rule; } | grep -c fwmark || :; }
+
+# begin: gateways whose policies nothing has met yet, though packets pass.
+begin() {
+	daemon gwA -f "$work/gwA.conf"
+	daemon gwB -f "$work/gwB.conf"
+	for other in 10.1.0.2 fd00:1::2; do
+		must at siteA ping -c 1 -W 2 $other >/dev/null
+		must at gwA ping -c 1 -W 2 $other >/dev/null
+	done
+	must at siteA ping -c 1 -W 2 -s 3000 10.1.0.2 >/dev/null
+	for h in gwA gwB; do equal "routing rules at $h beside packets that no policy touches" "$(routed $h)" 0; done
+	sniff gwB to-gwA wire "net 10.11.0.0/24 and net 10.12.0.0/24 or net fd00:11::/64 and net fd00:12::/64"
+}
+
+# end: both have met a packet now, and none passed between them in clear.
+end() {
+	sniffed wire
+	equal "clear packets" "$(wc -l <"$work/wire")" 0
+	for h in "$@"; do [ "$(routed "$h")" -gt 0 ] || fail "no routing rules at $h"; done
+	stop gwA
+	stop gwB
+	equal "routing rules behind a daemon" "$(routed gwA)" 0
+}
+
+step "the first packet is forwarded"
+for to in 10.12.0.2 fd00:12::2; do
+	begin
+	must at siteA ping -c 1 -W 2 "$to" >/dev/null
+	end gwA gwB
+done
+
+step "it is in fragments"
+begin
+must at siteA ping -c 1 -W 2 -s 3000 10.12.0.2 >/dev/null
+end gwA gwB
+
+step "it is sent by the host itself"
+for pair in "10.11.0.2 10.12.0.1" "fd00:11::2 fd00:12::1"; do
+	begin
+	must at gwA ping -c 1 -W 2 -I "${pair% *}" "${pair#* }" >/dev/null
+	end gwA gwB
+done
+
+step "it begins a connection of TCP"
+begin
+listen siteB got 10.12.0.2 4000
+echo hello | must at siteA nc -n -N -w 2 10.12.0.2 4000
+wait_for 2 grep -q hello "$work/got" || fail "nothing arrived"
+end gwA gwB
+
+step "it is for the port of ESP in UDP"
+begin
+at siteA sh -c 'printf x | nc -n -u -w 0 10.1.0.2 4500'
+wait_for 2 sh -c "ip netns exec $tag-gwA ip rule | grep -q fwmark" || fail "gwA does not look at ESP in UDP"
+end gwA gwB
+
+step "it comes in clear against a policy"
+begin
+stop gwB
+sniff siteA to-gwA inside "src net 10.12.0.0/24 or src net fd00:12::/64"
+for to in 10.11.0.1 fd00:11::1; do refuse at siteB ping -c 2 -i 0.2 -W 1 $to >/dev/null; done
+sniffed inside
+equal "clear packets that got in" "$(wc -l <"$work/inside")" 0
+[ "$(routed gwA)" -gt 0 ] || fail "no routing rules at gwA"
+stop gwA
+
+step "nobody is there any more who could wake them"
+begin
+kill -9 "$(pid gwA)"
+gone "$(pid gwA)" || :
+for to in 10.12.0.2 fd00:12::2; do refuse at siteA ping -c 2 -i 0.2 -W 1 $to >/dev/null; done
+must at siteA ping -c 1 -W 2 10.1.0.2 >/dev/null
+sniffed wire
+equal "clear packets" "$(wc -l <"$work/wire")" 0
+
+step "and a new one, which does not know what the dead one had marked, has them awake at once"
+daemon gwA -f "$work/gwA.conf"
+[ "$(routed gwA)" -gt 0 ] || fail "no routing rules at gwA"
+must at siteA ping -c 1 -W 2 10.12.0.2 >/dev/null
+stop gwA
+stop gwB
+
+step "rules of others come: translation of addresses, and what tracks connections"
+begin
+at gwA nft 'table ip nat { chain out { type nat hook postrouting priority srcnat; ip saddr 10.11.0.0/24 masquerade; }; }'
+wait_for 5 sh -c "ip netns exec $tag-gwA ip rule | grep -q fwmark" || fail "gwA does not see them"
+sleep 0.2
+must at siteA ping -c 1 -W 2 10.12.0.2 >/dev/null
+end gwA gwB
