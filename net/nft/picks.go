@@ -54,25 +54,37 @@ func sameBits(a, b []byte) uint8 {
 	return uint8(8 * len(a))
 }
 
-// inHull matches packets whose addresses are in a hull.
+// inHull matches packets whose addresses are in a hull. Most are not, so it begins with what tells most: the ends of the two prefixes,
+// then their beginnings.
 func inHull(f family, h *hull) exprs {
 	size := uint32(f.size)
-	return rule(hasPrefix(f.offset, h.at[:size], h.bits.src), hasPrefix(f.offset+size, h.at[size:2*size], h.bits.dst))
+	src := prefixWords(f.offset, h.at[:size], h.bits.src)
+	dst := prefixWords(f.offset+size, h.at[size:2*size], h.bits.dst)
+	return rule(slices.Concat(src[:min(1, len(src))], dst[:min(1, len(dst))], src[min(1, len(src)):], dst[min(1, len(dst)):])...)
 }
 
-// hasPrefix matches packets with an address at an offset of the IP header that begins with the first n bits of another.
-func hasPrefix(at uint32, address []byte, n uint8) exprs {
+// prefixWords matches packets with an address at an offset of the IP header that begins with the first n bits of another, in parts
+// that each look at as many bytes as the kernel compares at once: the last word of the prefix, the first and those between.
+func prefixWords(at uint32, address []byte, n uint8) (all []exprs) {
 	if n == 0 {
 		return nil
 	}
-	switch whole := n / 8; {
-	case n%8 == 0 && (whole <= 2 || whole == 4 || len(address) > 4): // as many bytes as the kernel compares at once
-		return rule(ofIP(at, uint32(whole)), is(expr.CmpOpEq, address[:whole]))
-	default:
-		mask := make([]byte, len(address))
-		fillMask(mask, n)
-		return masked(at, mask, address)
+	word := func(i uint32, bits uint8) exprs {
+		at, want := at+4*i, address[4*i:4*i+4]
+		switch bits {
+		case 8, 16, 32:
+			return rule(ofIP(at, uint32(bits/8)), is(expr.CmpOpEq, want[:bits/8]))
+		}
+		mask := make([]byte, 4)
+		fillMask(mask, bits)
+		return masked(at, mask, want)
 	}
+	last := uint32(n-1) / 32
+	all = append(all, word(last, n-uint8(32*last)))
+	for i := range last {
+		all = append(all, word(i, 32))
+	}
+	return all
 }
 
 // place is a chain in which packets are looked up in all sets of a chain of Table, and what happens to those that are found.

@@ -17,7 +17,7 @@ const (
 	// maxEmpty is how many sets without elements a chain may keep.
 	maxEmpty = 8
 	// ruleSize is more than any of our rules takes.
-	ruleSize = 1 << 10
+	ruleSize = 2 << 10
 )
 
 // step is a part of a change that is not split further.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -28,11 +29,15 @@ type pair struct {
 
 // cost prints what a small UDP packet and 64 KiB of TCP take of a processor, all hosts together, between the hosts
 // of each pair of namespaces, in turns. Everything is done by one thread, whose time is counted, so that other load on the
-// machine hardly matters. The hosts on the right have the address 10.1.0.2.
+// machine hardly matters. The hosts on the right have the address.
 //
 // Where its memory lies changes the price of TCP by a twentieth, so each pair connects anew every few rounds, and all share one
 // buffer.
-func cost(rounds string, namespaces []string) error {
+func cost(address, rounds string, namespaces []string) error {
+	to, err := netip.ParseAddr(address)
+	if err != nil {
+		return err
+	}
 	n, err := strconv.Atoi(rounds)
 	if err != nil || n < 1 || len(namespaces)%2 != 0 {
 		return fmt.Errorf("bad number of rounds %q, or of namespaces", rounds)
@@ -47,7 +52,7 @@ func cost(rounds string, namespaces []string) error {
 		for k := range pairs {
 			p := pairs[(i+k)%len(pairs)]
 			if i%costAnew == 0 {
-				if err := p.connect(); err != nil {
+				if err := p.connect(to); err != nil {
 					return fmt.Errorf("%s to %s: %w", p.left, p.right, err)
 				}
 				if _, err := p.transfer(buf); err != nil { // until the window is wide
@@ -79,20 +84,24 @@ func enter(namespace string) error {
 
 // connect makes the sockets, in the place of those before. Nobody reads those of UDP: all packets but the first take the same way
 // to where they are dropped.
-func (p *pair) connect() error {
+func (p *pair) connect(to netip.Addr) error {
 	for _, fd := range p.sockets {
 		unix.Close(fd)
 	}
 	p.sockets = nil
+	var server unix.Sockaddr = &unix.SockaddrInet6{Port: 7001, Addr: to.As16()}
+	family := unix.AF_INET6
+	if to.Is4() {
+		server, family = &unix.SockaddrInet4{Port: 7001, Addr: to.As4()}, unix.AF_INET
+	}
 	socket := func(fd *int, kind int) func() error {
 		return func() (err error) {
-			if *fd, err = unix.Socket(unix.AF_INET, kind, 0); err == nil {
+			if *fd, err = unix.Socket(family, kind, 0); err == nil {
 				p.sockets = append(p.sockets, *fd)
 			}
 			return err
 		}
 	}
-	server := &unix.SockaddrInet4{Port: 7001, Addr: [4]byte{10, 1, 0, 2}}
 	var listener, sink int
 	for _, step := range []func() error{
 		func() error { return enter(p.right) },

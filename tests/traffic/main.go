@@ -9,7 +9,8 @@
 //	traffic hear ADDR             print when each UDP packet arrived, and when it was read, in seconds since 1970, until killed
 //	traffic answers SOCKET FILE SECONDS
 //	                              print how many µs a daemon took to answer: the median, 99 %, 99.9 %, the longest time
-//	traffic cost ROUNDS NS NS...  print for each pair of namespaces what packets between them cost, see cost
+//	traffic cost ADDRESS ROUNDS NS NS...
+//	                              print for each pair of namespaces what packets between them cost, see cost
 //	traffic keypair               print a new X25519 private key and its public key, in hex
 //
 // It is for the scripts of this directory only and never sends to an address that it was not given.
@@ -55,8 +56,8 @@ func run(args []string) error {
 		return hear(args[1])
 	case len(args) == 4 && args[0] == "answers":
 		return answers(args[1], args[2], args[3])
-	case len(args) >= 4 && args[0] == "cost":
-		return cost(args[1], args[2:])
+	case len(args) >= 5 && args[0] == "cost":
+		return cost(args[1], args[2], args[3:])
 	case len(args) == 1 && args[0] == "keypair":
 		return keypair()
 	}
