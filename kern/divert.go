@@ -41,7 +41,7 @@ func (k *Kernel) divert() error {
 	}
 	table, err := nft.Install(nft.Config{
 		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, Waking: Waking,
-		Routes: k.inside(installRoutes), Dormant: !k.closed, Tracked: others.In, NAT: others.NAT,
+		Routes: k.inside(installRoutes), Dormant: !k.closed, Others: others,
 		Selectors: named.change(true).Added,
 	})
 	if err != nil {

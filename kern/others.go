@@ -20,26 +20,19 @@ func (k *Kernel) followOthers(now nft.Others, table *nft.Table, syncer *nft.Sync
 	k.loop(func() error { return rules.RunForeign(func() { wake(news) }) })
 	look := func() error {
 		others, err := nft.Foreign()
-		if err != nil {
+		if err != nil || others == now {
 			return err
 		}
-		if others.In && !now.In {
-			if err := table.Wake(); err != nil { // they may have connections tracked
+		if err := table.SetOthers(others); err != nil {
+			return err
+		}
+		if others.NAT != now.NAT {
+			if err := syncer.Changed(); err != nil {
 				return err
 			}
+			k.Log.Printf(syslog.LOG_INFO, "rules of others translate addresses: IPv4 %t, IPv6 %t", others.NAT.IPv4, others.NAT.IPv6)
 		}
-		now.In = others.In
-		if others.NAT == now.NAT {
-			return nil
-		}
-		if err := table.SetNAT(others.NAT); err != nil {
-			return err
-		}
-		if err := syncer.Changed(); err != nil {
-			return err
-		}
-		now.NAT = others.NAT
-		k.Log.Printf(syslog.LOG_INFO, "rules of others translate addresses: IPv4 %t, IPv6 %t", now.NAT.IPv4, now.NAT.IPv6)
+		now = others
 		return nil
 	}
 	k.loop(func() error {

@@ -76,7 +76,7 @@ end gwA gwB
 
 step "it is for the port of ESP in UDP"
 begin
-at siteA sh -c 'printf x | nc -n -u -w 0 10.1.0.2 4500'
+at siteA sh -c 'printf xxxx | nc -n -u -w 1 10.1.0.2 4500'
 wait_for 2 sh -c "ip netns exec $tag-gwA ip rule | grep -q fwmark" || fail "gwA does not look at ESP in UDP"
 end gwA gwB
 
@@ -109,7 +109,8 @@ stop gwB
 step "rules of others come: translation of addresses, and what tracks connections"
 begin
 at gwA nft 'table ip nat { chain out { type nat hook postrouting priority srcnat; ip saddr 10.11.0.0/24 masquerade; }; }'
-wait_for 5 sh -c "ip netns exec $tag-gwA ip rule | grep -q fwmark" || fail "gwA does not see them"
-sleep 0.2
+wait_for 5 sh -c "ip netns exec $tag-gwA nft list table ip kipsec | grep -q 'chain translated'" || fail "gwA does not see them"
+must at siteA ping -c 1 -W 2 10.1.0.2 >/dev/null
+equal "routing rules at gwA beside packets that others translate" "$(routed gwA)" 0
 must at siteA ping -c 1 -W 2 10.12.0.2 >/dev/null
 end gwA gwB

@@ -84,9 +84,10 @@ unmasquerade() {
 	esac
 }
 
-# own: whether mid has the chains that keep addresses. disowned: whether it has none.
-own() { at mid nft list chain ip kipsec own && at mid nft list chain ip6 kipsec own; }
-disowned() { ! at mid nft list ruleset | grep -q 'chain own'; }
+# fit: whether the rules of mid know that addresses are translated. unfit: whether they do not, in neither family.
+fit() { for family in ip ip6; do translated "$family" || return 1; done; }
+unfit() { ! translated ip && ! translated ip6; }
+translated() { at mid nft list chain "$1" kipsec translated | grep -q 'ct direction'; }
 
 # six: the same addresses of IPv6. mirror: what far needs where mid has that.
 six() { sed 's,172[.]17[.]0[.]0/16,fd00:17::/64,g; s,10[.]3[.]0[.]0/16,fd00:3::/64,g; s,10[.]\([0-9]\)[.]0[.]\([0-9]\),fd00:\1::\2,g'; }
@@ -189,7 +190,7 @@ daemon mid
 daemon far
 { keys; policies; } | setkey mid
 { keys; policies | mirror; } | setkey far
-must disowned
+must unfit
 equal "connections tracked" "$(at mid sh -c 'cat /proc/sys/net/netfilter/nf_conntrack_count')" 0
 
 for tool in iptables-nft iptables-legacy; do
@@ -199,14 +200,14 @@ for tool in iptables-nft iptables-legacy; do
 		continue
 	}
 	masquerade $tool
-	must wait_for 10 own
+	must wait_for 10 fit
 	works $tool
 	unmasquerade $tool
 done
 
 step "NAT as container engines write it"
 masquerade nft
-must wait_for 5 own
+must wait_for 5 fit
 works "nftables"
 
 # count FILE PATTERN

@@ -20,7 +20,7 @@ type chains []*chain
 func (t *Table) newChains(name string) (all chains) {
 	for _, f := range t.has.families {
 		for _, direction := range []string{outChain, inChain, unsureChain} {
-			if direction == unsureChain && !t.config.NAT.has(f) {
+			if direction == unsureChain && !t.config.Others.NAT.has(f) {
 				continue
 			}
 			all = append(all, &chain{
@@ -32,12 +32,12 @@ func (t *Table) newChains(name string) (all chains) {
 	return all
 }
 
-// with gives the chains what others of the same names are to pick.
+// with puts others in the place of those of the same names.
 func (all chains) with(others chains) chains {
-	for _, c := range all {
+	for i, c := range all {
 		for _, o := range others {
 			if o.name == c.name && o.family.table == c.family.table {
-				c.cover = o.cover
+				all[i] = o
 			}
 		}
 	}

@@ -19,8 +19,8 @@ import (
 // has the packet looked at again by the chain that it waits in, as if it came just now. Each knows no more than that something
 // is to be done: what, the others say. Without a listener the packets are dropped.
 //
-// Kept awake are, where they could miss something: enter, if connection tracking may join fragments before divert sees them; leave in
-// IPv6, for the tunnels of segment routing; translated, while others translate addresses.
+// Kept awake are, where these could miss something: enter, if rules of others may have connections tracked, which joins fragments before
+// divert sees them; leave in IPv6, for the tunnels of segment routing; translated, while others translate addresses.
 //
 // The rules do not become dormant again: the kernel routes as slowly when routing rules have gone, and connections go on.
 
@@ -30,11 +30,11 @@ func (b *baseChain) sleepless(f family, c Config) bool {
 	case divertChain, outputChain:
 		return true
 	case enterChain:
-		return c.Tracked
+		return c.Others.In
 	case leaveChain:
 		return f.size == 16
 	case translatedChain:
-		return c.NAT.has(f)
+		return c.Others.NAT.has(f)
 	}
 	return false
 }
@@ -148,14 +148,13 @@ func (t *Table) routes() error {
 // complete makes the base chains that are missing, and then has all do what they are for: nothing is marked before there is what looks at
 // marks. No chain goes away, or the kernel would drop what waits in queues.
 func (t *Table) complete() error {
-	err := t.conn.transact(func(tx *nftables.Conn) {
-		for _, f := range t.has.families {
-			for _, b := range baseChains(f, t.config, t.has) {
-				if !b.sleepless(f, t.config) {
-					addBase(tx, table(f, TableName), b)
-				}
+	err := t.transact(func(tx *nftables.Conn, f family) {
+		for _, b := range baseChains(f, t.config, t.has) {
+			if !b.sleepless(f, t.config) {
+				addBase(tx, table(f, TableName), b)
 			}
 		}
+		fillAgain(tx, f, t.config, t.has)
 	})
 	if err != nil {
 		return err
@@ -166,6 +165,24 @@ func (t *Table) complete() error {
 		}
 		for _, f := range t.has.families {
 			tx.FlushChain(&nftables.Chain{Table: table(f, TableName), Name: inwardChain}) // it may hold on to sets
+		}
+	})
+}
+
+// fitOthers makes the base chains that are kept awake because of rules of others.
+func (t *Table) fitOthers(tx *nftables.Conn, f family) {
+	for _, b := range baseChains(f, t.config, t.has) {
+		if b.rules != nil && b.sleepless(f, t.config) {
+			addBase(tx, table(f, TableName), b)
+		}
+	}
+}
+
+// transact makes one transaction of what build appends for each family.
+func (t *Table) transact(build func(tx *nftables.Conn, f family)) error {
+	return t.conn.transact(func(tx *nftables.Conn) {
+		for _, f := range t.has.families {
+			build(tx, f)
 		}
 	})
 }

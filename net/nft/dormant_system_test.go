@@ -91,20 +91,22 @@ func TestFirstPacketWakes(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		nft.Selectors
-		change func(*nft.Config)
+		others nft.Others // that come while the rules are dormant
 		send   func(*testing.T, *sleeper)
 		enc0   string // "src dst" of what comes to enc0
 		queue  uint16 // that is asked
 	}{
 		{name: "forwarded", Selectors: out, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "forwarded, IPv6", Selectors: out, send: pings("left", "fd02::1"), enc0: "fd01::1 fd02::1"},
-		{name: "forwarded, tracked", Selectors: out, change: tracked, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded, tracked", Selectors: out, others: nft.Others{In: true}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded beside NAT", Selectors: out, others: nft.Others{In: true, NAT: nft.Families{IPv4: true}}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "sent beside NAT", Selectors: out, others: nft.Others{NAT: nft.Families{IPv4: true}}, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "forwarded, everything is picked", Selectors: nft.Selectors{Out: everything.Out}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "sent", Selectors: out, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "sent, IPv6", Selectors: out, send: pings("mid", "fd02::1"), enc0: "fd02::2 fd02::1"},
 		{name: "arrives", Selectors: in, send: pings("left", "10.1.0.2"), queue: 27497},
 		{name: "arrives, IPv6", Selectors: in, send: pings("left", "fd01::2"), queue: 27497},
-		{name: "arrives, tracked", Selectors: in, change: tracked, send: pings("left", "10.1.0.2"), queue: 27497},
+		{name: "arrives, tracked", Selectors: in, others: nft.Others{In: true}, send: pings("left", "10.1.0.2"), queue: 27497},
 		{name: "arrives for others", Selectors: in, send: pings("left", "10.2.0.1"), queue: 27497},
 		{name: "arrives for others, IPv6", Selectors: in, send: pings("left", "fd02::1"), queue: 27497},
 		{name: "arrives in fragments", Selectors: in, send: pings("left", "10.1.0.2 -s 3000"), queue: 27498},
@@ -112,14 +114,19 @@ func TestFirstPacketWakes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := newNet(t)
-			s := n.sleep(t, func(cfg *nft.Config) {
-				cfg.Selectors = c.Selectors
-				if c.change != nil {
-					c.change(cfg)
-				}
-			})
-			if chains, routed := s.hooks(); !s.table.Dormant() || routed || chains > 7 {
-				t.Fatalf("asleep there are %d chains, routing rules: %t", chains, routed)
+			s := n.sleep(t, func(cfg *nft.Config) { cfg.Selectors = c.Selectors })
+			want, awake := 5, 14 // chains
+			if c.others.In {
+				want += 2
+			}
+			if c.others.NAT.IPv4 {
+				want, awake = want+1, awake+1
+			}
+			if err := errors.Join(s.table.SetOthers(c.others), s.table.Set(c.Selectors)); err != nil {
+				t.Fatal(err)
+			}
+			if chains, routed := s.hooks(); !s.table.Dormant() || routed || chains != want {
+				t.Fatalf("asleep there are %d chains, want %d, routing rules: %t", chains, want, routed)
 			}
 			s.listen(t)
 			var asked *answer
@@ -137,14 +144,12 @@ func TestFirstPacketWakes(t *testing.T) {
 			if s.woken.Load() == 0 {
 				t.Error("no packet waited for the rules")
 			}
-			if chains, routed := s.hooks(); s.table.Dormant() || !routed || chains != 14 {
-				t.Errorf("awake there are %d chains, routing rules: %t", chains, routed)
+			if chains, routed := s.hooks(); s.table.Dormant() || !routed || chains != awake {
+				t.Errorf("awake there are %d chains, want %d, routing rules: %t", chains, awake, routed)
 			}
 		})
 	}
 }
-
-func tracked(cfg *nft.Config) { cfg.Tracked = true }
 
 // pings sends a packet from a host.
 func pings(from, to string) func(*testing.T, *sleeper) {
@@ -257,9 +262,6 @@ func TestCallsWake(t *testing.T) {
 		{"Wake", func(s *sleeper) error { return s.table.Wake() }},
 		{"SetEnds", func(s *sleeper) error {
 			return s.table.SetEnds([]netip.AddrPort{netip.MustParseAddrPort("10.1.0.2:4501")})
-		}},
-		{"SetNAT", func(s *sleeper) error {
-			return errors.Join(s.table.SetNAT(nft.Families{IPv4: true}), s.table.Set(forwarded))
 		}},
 		{"a flush", func(s *sleeper) error {
 			s.mid.Sh("nft flush ruleset")

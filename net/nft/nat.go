@@ -39,20 +39,23 @@ type Families struct{ IPv4, IPv6 bool }
 
 func (n Families) has(f family) bool { return f.size == 4 && n.IPv4 || f.size == 16 && n.IPv6 }
 
-// SetNAT says in which families rules of others translate addresses. The next change makes the tables anew for it; until then all
-// is as it was.
-func (t *Table) SetNAT(families Families) error {
+// SetOthers says what rules of others there are. Where they begin or cease to translate addresses, the next change makes the tables anew
+// for it, and until then all is as it was; rules that are dormant remain so, and are fit for it at once.
+func (t *Table) SetOthers(others Others) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case t.conn == nil:
+	if t.conn == nil {
 		return errClosed
-	case t.config.NAT == families:
-		return nil
 	}
-	t.config.NAT, t.stale = families, true // and then the rules are whole
-	t.chains = t.newChains(TableName).with(t.chains)
-	t.probeNAT()
+	was := t.config.Others.NAT
+	if t.config.Others = others; others.NAT != was {
+		t.chains = t.newChains(TableName).with(t.chains)
+		t.probeNAT()
+		t.stale = t.stale || !t.dormant
+	}
+	if t.dormant && t.transact(t.fitOthers) != nil {
+		t.stale = true
+	}
 	return nil
 }
 
@@ -60,7 +63,7 @@ func (t *Table) SetNAT(families Families) error {
 // it may have another NAT than that of nf_tables; then what others change on its way to enc0 is dropped, as ever.
 func (t *Table) probeNAT() {
 	try := func(f family) bool {
-		if !t.config.NAT.has(f) {
+		if !t.config.Others.NAT.has(f) {
 			return false
 		}
 		probe := &nftables.Table{Name: probeName, Family: f.table}
@@ -83,7 +86,7 @@ func own(f family, device string) baseChain {
 
 // besideNAT adds to the base chains of a family what they need while others translate.
 func besideNAT(chains []baseChain, f family, c Config, has features) []baseChain {
-	if !c.NAT.has(f) {
+	if !c.Others.NAT.has(f) {
 		return chains
 	}
 	for i := range chains {

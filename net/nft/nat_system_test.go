@@ -23,7 +23,7 @@ func TestBesideNAT(t *testing.T) {
 			chain in { type nat hook prerouting priority dstnat; iifname "left" udp dport 70 meta nfproto ipv4 dnat ip to 10.2.0.1:7; iifname "left" udp dport 70 meta nfproto ipv6 dnat ip6 to [fd02::1]:7; }
 		}'`)
 	tun, table := n.divert(t, nft.Selectors{})
-	n.mid.Do(func() error { return table.SetNAT(nft.Families{IPv4: true, IPv6: true}) })
+	n.mid.Do(func() error { return table.SetOthers(nft.Others{NAT: nft.Families{IPv4: true, IPv6: true}}) })
 	unsure, beside := newAnswer(t, n.mid, rules.Unsure), newAnswer(t, n.mid, rules.Beside)
 	unsure.pass.Store(true)
 	newAnswer(t, n.mid, rules.Queue).pass.Store(true) // about what arrives
@@ -171,7 +171,7 @@ func TestNoTrackingWithoutNAT(t *testing.T) {
 		nat  nft.Families
 		none bool
 	}{{nft.Families{}, true}, {nft.Families{IPv4: true}, false}} {
-		n.mid.Do(func() error { return table.SetNAT(c.nat) })
+		n.mid.Do(func() error { return table.SetOthers(nft.Others{NAT: c.nat}) })
 		if err := table.Set(nft.Selectors{}); err != nil {
 			t.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func (t *Table) places(f family, name string) []place {
 	case outChain:
 		leave := []exprs{rule(anyMark(), jump(leavingChain))}
 		var onward []exprs
-		if t.config.NAT.has(f) {
+		if t.config.Others.NAT.has(f) {
 			leave = append(leave, jump(unsureChain), rule(f.carries(f.icmp()), jump(unsureReportsChain)))
 			if t.has.fib { // else all for this host would be asked about too
 				onward = []exprs{jump(unsureChain)}

@@ -127,7 +127,7 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 	}
 	return map[string][]exprs{
 		askChain:           {rule(f.isWhole(), ask), queue(c.Fragments, has.nativeQueue)},
-		againChain:         again(c, has, c.NAT.has(f), ask),
+		againChain:         again(f, c, has),
 		pickedChain:        picked(f, ask),
 		strayChain:         {rule(marked(MarkBypass), accept()), jump(outChain), rule(marked(MarkDivert), beside)},
 		enteringChain:      entering,
@@ -152,15 +152,24 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 // with the addresses that they have now, or come from another host and have an address of this one, no policy would be found for
 // them and they would leave in clear: they are queued, to be dropped. Answers have got the address of this host back that they were
 // asked at.
-func again(c Config, has features, nat bool, ask exprs) []exprs {
+func again(f family, c Config, has features) []exprs {
 	rules := []exprs{rule(unmarked(MarkDivert|MarkForward), ret()), rule(toOther(c.Device), ret())}
-	if nat {
+	if c.Others.NAT.has(f) {
 		rules = append(rules, rule(isAnswer(), proceed(pickedChain)))
 	}
 	if has.fib {
-		rules = append(rules, rule(marked(MarkForward), fromOwnAddress(), ask))
+		rules = append(rules, rule(marked(MarkForward), fromOwnAddress(), queue(c.Queue, has.nativeQueue)))
 	}
 	return append(rules, proceed(pickedChain))
+}
+
+// fillAgain makes that chain's rules anew.
+func fillAgain(tx *nftables.Conn, f family, c Config, has features) {
+	chain := &nftables.Chain{Table: table(f, TableName), Name: againChain}
+	tx.FlushChain(chain)
+	for _, r := range again(f, c, has) {
+		tx.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: r})
+	}
 }
 
 func picked(f family, ask exprs) []exprs {

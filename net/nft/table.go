@@ -30,10 +30,8 @@ type Config struct {
 	Waking  uint16
 	// Routes makes what routes marked packets, see package route, if it is not nil. It is called before the first packet is marked.
 	Routes func() error
-	// Tracked says that rules of others may have connections tracked, which joins fragments. It matters while the rules are dormant.
-	Tracked bool
-	// NAT is in which families rules of others translate addresses, as in Table.SetNAT.
-	NAT Families
+	// Others is what rules of others there are, as in Table.SetOthers.
+	Others Others
 	// Selectors are what is picked from the first moment on.
 	Selectors Selectors
 }
