@@ -24,7 +24,7 @@ func (m Memory) orDefault() Memory {
 }
 
 // The shares. There are four sockets that bring ESP, in UDP or not, one more on the fast wire; about ten that bring little; at most
-// ten that send, which wait where they may not take more; and four of NFQUEUE, two of which bring whole packets. All together is
+// ten that send, which wait where they may not take more; and five of NFQUEUE, two of which bring whole packets. All together is
 // less than the whole.
 
 // apply bounds the buffers that are kept for the next packets, an eighth.
