@@ -145,12 +145,12 @@ func (t *Table) routes() error {
 	return t.config.Routes()
 }
 
-// complete makes the base chains that are missing, and then has all do what they are for: nothing is marked before there is what looks at
-// marks. No chain goes away, or the kernel would drop what waits in queues.
+// complete makes all base chains, and then has those two do what they are for: nothing is marked before there is what looks at marks.
+// No chain goes away, or the kernel would drop what waits in queues.
 func (t *Table) complete() error {
 	err := t.transact(func(tx *nftables.Conn, f family) {
-		for _, b := range baseChains(f, t.config, t.has) {
-			if !b.sleepless(f, t.config) {
+		for _, b := range baseChains(f, t.config, t.has, false) {
+			if b.name != divertChain && b.name != outputChain {
 				addBase(tx, table(f, TableName), b)
 			}
 		}
@@ -171,7 +171,7 @@ func (t *Table) complete() error {
 
 // fitOthers makes the base chains that are kept awake because of rules of others.
 func (t *Table) fitOthers(tx *nftables.Conn, f family) {
-	for _, b := range baseChains(f, t.config, t.has) {
+	for _, b := range baseChains(f, t.config, t.has, true) {
 		if b.rules != nil && b.sleepless(f, t.config) {
 			addBase(tx, table(f, TableName), b)
 		}

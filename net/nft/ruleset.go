@@ -78,24 +78,28 @@ type baseChain struct {
 //
 // Packets that no policy touches pass all of these. An expression costs them some five nanoseconds, a hook with a chain 25 to 90,
 // a look-up in a set 130. So there is no set that all packets are looked up in, and what holds for few comes behind what picks them.
-func baseChains(f family, c Config, has features) []baseChain {
-	enter := []exprs{rule(anyMark(), jump(enteringChain))}
+func baseChains(f family, c Config, has features, dormant bool) []baseChain {
+	var enter, leave, translated []exprs
+	if !dormant { // or nothing is marked
+		enter, leave = append(enter, rule(anyMark(), jump(enteringChain))), append(leave, rule(anyMark(), jump(leftChain)))
+		translated = append(translated, rule(anyMark(), jump(againChain)))
+	}
 	if !has.ingress {
 		enter = append(enter, rule(fromDevice(c.Device), setMark(0, MarkReturn), accept()))
 	}
-	leave := []exprs{rule(anyMark(), jump(leftChain))}
 	if f.size == 16 {
 		enter, leave = append(enter, f.plain()...), append(leave, f.plain()...)
 	}
 	chains := []baseChain{
-		{enterChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450, append(enter, rule(f.isFragment(), jump(fragmentsChain)))},
+		{enterChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -450,
+			append(enter, rule(f.isFragment(), jump(fragmentsChain)))},
 		{divertChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -90, nil},
 		{inputChain, nftables.ChainTypeFilter, nftables.ChainHookInput, 20, nil},
 		{forwardChain, nftables.ChainTypeFilter, nftables.ChainHookForward, 20, nil},
 		{outputChain, nftables.ChainTypeRoute, nftables.ChainHookOutput, -90, nil},
 		{leaveChain, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 20,
 			append(leave, rule(f.mayStray(), toOther(c.Device), jump(strayChain)))},
-		{translatedChain, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, []exprs{rule(anyMark(), jump(againChain))}},
+		{translatedChain, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, translated},
 	}
 	return besideNAT(chains, f, c, has)
 }
@@ -217,7 +221,7 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 		}
 	}
 	addSockets(tx, t, f, c, has)
-	for _, b := range baseChains(f, c, has) {
+	for _, b := range baseChains(f, c, has, dormant) {
 		if !dormant || b.sleepless(f, c) {
 			addBase(tx, t, b)
 		}
