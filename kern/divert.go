@@ -1,6 +1,7 @@
 package kern
 
 import (
+	"errors"
 	"log/syslog"
 	"net/netip"
 	"slices"
@@ -50,6 +51,7 @@ func (k *Kernel) divert() error {
 	k.table.Store(table)
 	k.loop(func() error { return waking.Run(k.wakeFor) })
 	k.atShutdown(func() error {
+		k.table.Store(nil)
 		if k.closed {
 			table.Close()
 			return nil
@@ -94,11 +96,14 @@ func (k *Kernel) divert() error {
 	return nil
 }
 
-// awake sees to it that the rules, if there are any, are not dormant.
+// errNoRules is what awake says before there are rules and after Shutdown has taken them away.
+var errNoRules = errors.New("there are no rules")
+
+// awake sees to it that the rules are not dormant.
 func (k *Kernel) awake() error {
 	table := k.table.Load()
 	if table == nil {
-		return nil
+		return errNoRules
 	}
 	err := table.Wake()
 	if err != nil {
