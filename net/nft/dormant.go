@@ -154,7 +154,6 @@ func (t *Table) complete() error {
 				addBase(tx, table(f, TableName), b)
 			}
 		}
-		fillAgain(tx, f, t.config, t.has)
 	})
 	if err != nil {
 		return err
@@ -169,13 +168,14 @@ func (t *Table) complete() error {
 	})
 }
 
-// fitOthers makes the base chains that are kept awake because of rules of others.
+// fitOthers makes the base chains that are kept awake because of rules of others, and what depends on those later.
 func (t *Table) fitOthers(tx *nftables.Conn, f family) {
 	for _, b := range baseChains(f, t.config, t.has, true) {
 		if b.rules != nil && b.sleepless(f, t.config) {
 			addBase(tx, table(f, TableName), b)
 		}
 	}
+	fillAgain(tx, f, t.config, t.has)
 }
 
 // transact makes one transaction of what build appends for each family.
