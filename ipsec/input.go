@@ -355,35 +355,3 @@ func (e *Engine) judgeClear(p *wire.Packet, b []byte) (meeting, stats.Reason) {
 	}
 	return m, why
 }
-
-// clampReply lowers the MSS that a SYN announces to what the protected way back carries.
-func (e *Engine) clampReply(b []byte, p *wire.Packet) {
-	if p.Proto != wire.ProtoTCP || p.Fragment || len(b) < p.Header+14 || wire.TCP(b[p.Header:]).Flags()&wire.TCPSyn == 0 {
-		return
-	}
-	back := *p
-	back.Flow.Src, back.Flow.Dst = p.Flow.Dst, p.Flow.Src
-	back.Flow.SrcPort, back.Flow.DstPort = p.Flow.DstPort, p.Flow.SrcPort
-	policy := e.lookup(pfkey.DirOut, &back, nil)
-	if policy == nil || policy.Type != pfkey.PolicyIPsec {
-		return
-	}
-	var steps [maxSteps]step
-	n := 0
-	src, dst := back.Flow.Src, back.Flow.Dst
-	for i := range policy.Requests {
-		r := &policy.Requests[i]
-		if r.Mode == pfkey.ModeTunnel {
-			src, dst = r.Src, r.Dst
-		}
-		sa, xf := e.outboundSA(r, src, dst, nil), transforms[r.Proto]
-		if sa != nil && xf != nil {
-			steps[n] = step{sa: sa, xf: xf, tunnel: r.Mode == pfkey.ModeTunnel}
-			n++
-		}
-	}
-	if n > 0 {
-		largest := e.fit(&back, steps[:n], e.WayMTU(steps[n-1].outerDst(&back)))
-		wire.ClampMSS(b, p, segment(largest, p.Version))
-	}
-}
