@@ -98,41 +98,15 @@ func (e *Engine) unwrap(b *mbuf.Buf, p *wire.Packet, h *history) (done bool, v V
 	}
 	set := e.family(p.Version)
 	next, why := e.take(b, p, sa, xf, h)
-	switch why { // the algorithms ran, whatever came of it (KAME ah4_input, esp4_input)
-	case stats.AHAuthFail:
-		set.CountAlg(stats.InAHHist, uint8(sa.Auth))
-	case stats.ESPBadPadding:
-		e.countInput(set, sa, spi)
-	}
 	if why != stats.OK {
+		e.countRefused(why, set, sa, spi)
 		return false, e.refuse(why, p, sa, spi, b.Bytes())
 	}
 	if sa != nil && !sa.Record(b.Len(), h.batch.time()) {
 		return false, e.drop(stats.InLifetime, p, proto, sa, spi)
 	}
 	e.countInput(set, sa, spi)
-	if h.udp && h.n == 0 {
-		e.followPeer(sa, p.Flow.Src, h.port)
-	}
-	p.Proto, p.Len = next, b.Len()
-
-	tunnel := carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
-	// A translator of addresses may have changed the source of what came in UDP.
-	translated := h.udp && h.n == 0
-	foreign := sa != nil && sa.Src.IsValid() && sa.Src != p.Flow.Src && !translated
-	h.layers[h.n] = layer{
-		sa: sa, src: p.Flow.Src, dst: p.Flow.Dst, tunnel: tunnel, foreign: foreign, translated: translated,
-		inflated: proto == wire.ProtoIPComp,
-	}
-	h.n++
-	if next == wire.ProtoNone && proto == wire.ProtoESP {
-		why = stats.ESPDummy
-	} else if tunnel {
-		why = e.decapsulate(b, p)
-	} else if finish(b.Bytes(), p); wire.Parse(b.Bytes(), p) != nil {
-		why = stats.InMalformed
-	}
-	if why != stats.OK {
+	if why := e.lookInside(b, p, sa, next, h); why != stats.OK {
 		return false, e.drop(why, p, proto, sa, spi)
 	}
 	set.Count(stats.InSuccess)
@@ -189,6 +163,16 @@ func (e *Engine) countInput(set *stats.Set, sa *sadb.SA, spi uint32) {
 	}
 }
 
+// countRefused counts that the algorithms ran, though a transform would not take the packet (KAME ah4_input, esp4_input).
+func (e *Engine) countRefused(why stats.Reason, set *stats.Set, sa *sadb.SA, spi uint32) {
+	switch why {
+	case stats.AHAuthFail:
+		set.CountAlg(stats.InAHHist, uint8(sa.Auth))
+	case stats.ESPBadPadding:
+		e.countInput(set, sa, spi)
+	}
+}
+
 // refuse drops a packet that a transform would not take.
 func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint32, b []byte) Verdict {
 	d, xf := detail(p, p.Proto, sa, spi), transforms[p.Proto]
@@ -196,6 +180,32 @@ func (e *Engine) refuse(why stats.Reason, p *wire.Packet, sa *sadb.SA, spi uint3
 		d.Got, d.Want = xf.explain(b, p.Header, sa, why)
 	}
 	return e.dropDetail(why, d)
+}
+
+// lookInside makes p describe what a transform has laid open, of protocol next, and adds the layer to the history.
+func (e *Engine) lookInside(b *mbuf.Buf, p *wire.Packet, sa *sadb.SA, next uint8, h *history) stats.Reason {
+	proto := p.Proto
+	l := &h.layers[h.n]
+	l.sa, l.src, l.dst = sa, p.Flow.Src, p.Flow.Dst
+	l.tunnel = carriesPacket(next) && proto != wire.ProtoIPComp && sa.Mode != pfkey.ModeTransport
+	l.inflated = proto == wire.ProtoIPComp
+	l.translated = h.udp && h.n == 0
+	l.foreign = sa != nil && sa.Src.IsValid() && sa.Src != p.Flow.Src && !l.translated
+	if l.translated {
+		e.followPeer(sa, p.Flow.Src, h.port)
+	}
+	h.n++
+	p.Proto, p.Len = next, b.Len()
+	if next == wire.ProtoNone && proto == wire.ProtoESP {
+		return stats.ESPDummy
+	}
+	if l.tunnel {
+		return e.decapsulate(b, p)
+	}
+	if finish(b.Bytes(), p); wire.Parse(b.Bytes(), p) != nil {
+		return stats.InMalformed
+	}
+	return stats.OK
 }
 
 // martian says whether what was in a tunnel from another host has an own address as its source, or one of loopback. Linux
