@@ -1,13 +1,11 @@
 package key
 
 import (
-	"net/netip"
 	"reflect"
 	"slices"
 	"syscall"
 	"testing"
 
-	"kipsec/ipsec/alg"
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/sadb"
 	"kipsec/ipsec/spd"
@@ -310,45 +308,6 @@ func TestFlush(t *testing.T) {
 	wantHeader(t, c.ask(plain(pfkey.Dump, 0)), pfkey.Dump, syscall.ENOENT)
 }
 
-func TestGetSPI(t *testing.T) {
-	e := newEngine()
-	c, other := e.client(t), e.client(t)
-	m := getSPIMsg(5000, 5000)
-	m.Src.Addr = netip.MustParseAddrPort("10.0.0.1:500") // a port is no part of an SA
-	m.Hard, m.Soft = &pfkey.Lifetime{AddTime: 9}, &pfkey.Lifetime{AddTime: 8}
-	r := c.must(m)
-	if !slices.Equal(r.Order, []pfkey.ExtType{pfkey.ExtSA, pfkey.ExtSrc, pfkey.ExtDst}) || *r.SA != (pfkey.SA{SPI: 5000}) || r.Seq != seq {
-		t.Errorf("answer %+v %+v", r, r.SA)
-	}
-	if len(other.got) != 0 {
-		t.Error("GETSPI was told to another client")
-	}
-	if sa := c.must(saMsg(pfkey.Get, 5000)); sa.SA.State != pfkey.Larval || sa.Current == nil {
-		t.Errorf("got %+v", sa.SA)
-	}
-	wantHeader(t, c.ask(getSPIMsg(5000, 5000)), pfkey.GetSPI, syscall.EINVAL)
-	wantHeader(t, c.ask(with(getSPIMsg(1, 2), func(m *pfkey.Message) { m.Src = nil })), pfkey.GetSPI, syscall.EINVAL)
-	wantHeader(t, c.ask(with(getSPIMsg(1, 2), func(m *pfkey.Message) { m.Dst = nil })), pfkey.GetSPI, syscall.EINVAL)
-	wantHeader(t, c.ask(getSPIMsg(6001, 6000)), pfkey.GetSPI, syscall.EINVAL)
-	wantHeader(t, c.ask(getSPIMsg(1, 255)), pfkey.GetSPI, syscall.EINVAL)
-	for range 50 {
-		if spi := c.must(getSPIMsg(0x100, 0xffffffff)).SA.SPI; spi < 0x100 {
-			t.Fatalf("SPI %#x", spi)
-		}
-	}
-}
-
-func TestGetSPIRanges(t *testing.T) {
-	c := newEngine().client(t)
-	if spi := c.must(with(getSPIMsg(0, 0), func(m *pfkey.Message) { m.SPIRange = nil })).SA.SPI; spi < 0x100 || spi > 0x0fffffff {
-		t.Errorf("SPI %#x", spi)
-	}
-	comp := with(getSPIMsg(0x100, 0xffffffff), func(m *pfkey.Message) { m.SAType = pfkey.SATypeIPComp })
-	if spi := c.must(comp).SA.SPI; spi > 0xffff {
-		t.Errorf("CPI %#x", spi)
-	}
-}
-
 func TestUpdate(t *testing.T) {
 	e := newEngine()
 	c, other := e.client(t), e.client(t)
@@ -368,34 +327,5 @@ func TestUpdate(t *testing.T) {
 	// Another SPI of a pair that has SAs.
 	if e := c.ask(with(addMsg(pfkey.Update, 5001), bare)).Errno; e != syscall.EINVAL && e != syscall.ESRCH {
 		t.Errorf("another SPI: %v", e)
-	}
-}
-
-func TestRegister(t *testing.T) {
-	e := newEngine()
-	c, registered, other := e.client(t), e.client(t), e.client(t)
-	registered.must(plain(pfkey.Register, pfkey.SATypeAH))
-	for _, typ := range []pfkey.SAType{0, 0, pfkey.SATypeESP, pfkey.SATypeAH, pfkey.SATypeIPComp} {
-		r := c.must(plain(pfkey.Register, typ))
-		if !slices.Equal(r.Order, []pfkey.ExtType{pfkey.ExtSupportedAuth, pfkey.ExtSupportedEnc}) {
-			t.Errorf("order %v", r.Order)
-		}
-		if len(r.SupportedAuth) != len(alg.Auths) || len(r.SupportedEnc) != len(alg.Encs) {
-			t.Errorf("%d and %d algorithms", len(r.SupportedAuth), len(r.SupportedEnc))
-		}
-		for i, a := range r.SupportedEnc {
-			if row := alg.Encs[i]; a.ID != uint8(row.Number) || int(a.IVLen) != row.IVLen || int(a.MaxBits) != row.MaxBits || int(a.MinBits) != row.MinBits {
-				t.Errorf("row %+v for %s", a, row.Name)
-			}
-		}
-		if typ != 0 {
-			wantHeader(t, c.ask(plain(pfkey.Register, typ)), pfkey.Register, syscall.EEXIST)
-		}
-	}
-	if n := len(registered.messages()); n != 5 {
-		t.Errorf("the other registered client got %d of 5 answers", n)
-	}
-	if len(other.got) != 0 {
-		t.Errorf("a client that is not registered got %x", other.got)
 	}
 }
