@@ -1,10 +1,6 @@
 package ipsec
 
 import (
-	"flag"
-	"fmt"
-	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
@@ -14,97 +10,8 @@ import (
 	"kipsec/net/wire"
 )
 
-var update = flag.Bool("update", false, "write the tables into docs/policy.md")
-
 // The two tables of this file say what becomes of a packet, for each way past the engine and each kind of policy. The
 // tests hold the engine to them, and docs/policy.md shows them.
-
-// traffic is the packets of one kind: all must share one fate.
-type traffic struct {
-	name    string
-	packets func(f ends) []*mbuf.Buf
-	tunnel  bool // policies ask for a tunnel, not for transport mode
-	only6   bool
-	own     bool // from this host to itself
-	local   bool // Linux cannot be made to route it: see CheckOutput
-}
-
-// ends are the addresses of one family.
-type ends struct {
-	v6                bool
-	me, peer, beyond  string // this host, another, and one behind it
-	alias, loop       string // own addresses beside me
-	group, everyone   string // multicast and broadcast
-	linkMe, linkOther string // of link scope
-	all               string
-}
-
-var families = []ends{
-	{false, "10.1.0.1", "10.1.0.2", "10.12.0.2", "10.1.0.3", "127.0.0.1", "224.0.0.251", "255.255.255.255", "169.254.0.1", "169.254.0.2", "0.0.0.0/0"},
-	{true, "fd00:1::1", "fd00:1::2", "fd00:12::2", "fd00:1::3", "::1", "ff02::fb", "ff02::1", "fe80::1", "fe80::2", "::/0"},
-}
-
-// own says whether an address is of this host's interfaces.
-func (f ends) own(a netip.Addr, _ int64) bool { return a == addr(f.me) || a == addr(f.alias) }
-
-func (f ends) icmp(src, dst string, v4, v6 uint8) *mbuf.Buf {
-	if f.v6 {
-		return bufferFrom(packet(src, dst, wire.ProtoICMPv6, []byte{v6, 0, 0, 0, 0, 0, 0, 0}))
-	}
-	return bufferFrom(packet(src, dst, wire.ProtoICMP, []byte{v4, 0, 0, 0, 0, 0, 0, 0}))
-}
-
-// icmpError is about a packet that the peer sent.
-func (f ends) icmpError(src, dst string) *mbuf.Buf {
-	about := udp(dst, src, 8)
-	defer about.Free()
-	data := append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, about.Bytes()...)
-	proto := wire.ProtoICMP
-	if f.v6 {
-		proto, data[0], data[1] = wire.ProtoICMPv6, 1, 4
-	}
-	return bufferFrom(packet(src, dst, proto, data))
-}
-
-// piece is a fragment of a UDP packet, the first or the last.
-func (f ends) piece(src, dst string, first bool) *mbuf.Buf {
-	whole := udp(src, dst, 56)
-	defer whole.Free()
-	b := whole.Bytes()
-	if !f.v6 {
-		at := wire.IPv4HeaderLen
-		data := b[at : at+32]
-		if !first {
-			data = b[at+32:]
-		}
-		piece := packet(src, dst, wire.ProtoUDP, data)
-		offset := 0
-		if !first {
-			offset = 32
-		}
-		wire.IPv4(piece).SetFragment(offset, first)
-		wire.IPv4(piece).UpdateChecksum()
-		return bufferFrom(piece)
-	}
-	header, data := []byte{wire.ProtoUDP, 0, 0, 1, 0, 0, 0, 9}, b[wire.IPv6HeaderLen:wire.IPv6HeaderLen+32]
-	if !first {
-		header[3], data = 32, b[wire.IPv6HeaderLen+32:]
-	}
-	return bufferFrom(packet(src, dst, wire.ProtoFragment, append(header, data...)))
-}
-
-func (f ends) raw(src, dst string, proto uint8) *mbuf.Buf {
-	return bufferFrom(packet(src, dst, proto, make([]byte, 32)))
-}
-
-func (f ends) discovery(src, dst string) (all []*mbuf.Buf) {
-	for kind := wire.ICMPv6RouterSolicit; kind <= wire.ICMPv6Redirect; kind++ {
-		b := f.icmp(src, dst, 0, kind)
-		wire.IPv6(b.Bytes()).SetHopLimit(255)
-		all = append(all, b)
-	}
-	return all
-}
 
 // columns of the table of outbound packets.
 var outColumns = []situation{
@@ -143,16 +50,6 @@ func (h *host) policies(dir pfkey.Dir, f ends, s situation, r spd.Request) {
 		h.policy(dir, f.all, f.all, s.kind)
 	}
 }
-
-// request is what policies of the traffic ask for, between the gateways where it is a tunnel.
-func (t *traffic) request(src, dst string) spd.Request {
-	if t.tunnel {
-		return tunnel(src, dst, 0)
-	}
-	return transport(0)
-}
-
-func mode(r spd.Request) pfkey.Mode { return r.Mode }
 
 var outbound = []traffic{
 	{name: "sent by this host", packets: func(f ends) []*mbuf.Buf {
@@ -379,63 +276,4 @@ func accepted(v Verdict) string {
 		return "A"
 	}
 	return "–"
-}
-
-// TestPathsAreInTheDocs holds docs/policy.md to the tables above; -update writes them there.
-func TestPathsAreInTheDocs(t *testing.T) {
-	const file = "../docs/policy.md"
-	old, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(old)
-	for name, table := range map[string]string{
-		"outbound": pathTable(t, outColumns, outbound, wantOut),
-		"inbound":  pathTable(t, inColumns, inbound, wantIn),
-	} {
-		begin, end := fmt.Sprintf("<!-- %s: from the tests -->\n", name), "<!-- end -->"
-		head, rest, ok := strings.Cut(text, begin)
-		_, tail, ok2 := strings.Cut(rest, end)
-		if !ok || !ok2 {
-			t.Fatalf("%s has no place for the table of %s packets", file, name)
-		}
-		text = head + begin + table + end + tail
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if text != string(old) {
-		t.Errorf("the tables in %s are not those of the tests: go test ./ipsec -run %s -update", file, t.Name())
-	}
-}
-
-// pathTable renders a table in Markdown.
-func pathTable(t *testing.T, columns []situation, rows []traffic, want map[string]string) string {
-	words := strings.NewReplacer("C", "clear", "P", "protected", "J", "joined", "–––", "–", "AAA", "all", "–A–", "the right SA", "–", "–")
-	var b strings.Builder
-	b.WriteString("| packets |")
-	for _, c := range columns {
-		b.WriteString(" " + c.name + " |")
-	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
-	if len(rows) != len(want) {
-		t.Errorf("%d kinds of traffic, %d rows", len(rows), len(want))
-	}
-	for _, r := range rows {
-		cells := strings.Fields(want[r.name])
-		if len(cells) != len(columns) {
-			t.Fatalf("%q has %d cells, want %d", r.name, len(cells), len(columns))
-		}
-		name := r.name
-		if r.only6 {
-			name += " (IPv6)"
-		}
-		b.WriteString("| " + name + " |")
-		for _, c := range cells {
-			b.WriteString(" " + words.Replace(c) + " |")
-		}
-		b.WriteString("\n")
-	}
-	return b.String()
 }
