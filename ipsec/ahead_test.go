@@ -40,10 +40,7 @@ func TestSealedLaterIsTheSame(t *testing.T) {
 					}
 					t.Run(fmt.Sprintf("%s in %s mode %d UDP %t", in.name, out.name, mode, nat != nil), func(t *testing.T) {
 						left, right := newHost(t), newHost(t)
-						src, dst, request := in.left, in.right, transport(pfkey.LevelRequire)
-						if mode == pfkey.ModeTunnel {
-							src, dst, request = in.innerLeft, in.innerRight, tunnel(out.left, out.right, pfkey.LevelRequire)
-						}
+						src, dst, request := between(in, out, mode)
 						var sas [2]*sadb.SA
 						for i, h := range []*host{left, right} {
 							var err error

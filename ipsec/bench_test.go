@@ -22,10 +22,7 @@ type through struct {
 func newThrough(t testing.TB, family int, mode pfkey.Mode, size int) *through {
 	f := pairs[family]
 	w := &through{left: newHost(t), right: newHost(t)}
-	src, dst, request := f.left, f.right, transport(pfkey.LevelRequire)
-	if mode == pfkey.ModeTunnel {
-		src, dst, request = f.innerLeft, f.innerRight, tunnel(f.left, f.right, pfkey.LevelRequire)
-	}
+	src, dst, request := between(f, f, mode)
 	w.left.sa(f.left, f.right, 0x1001, mode, 0)
 	w.right.sa(f.left, f.right, 0x1001, mode, 0)
 	w.left.policy(pfkey.DirOut, src+"/"+bits(src), dst+"/"+bits(dst), pfkey.PolicyIPsec, request)

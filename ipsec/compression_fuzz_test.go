@@ -33,9 +33,8 @@ func FuzzCompressed(f *testing.F) {
 		if len(packet) > mbuf.MaxSize {
 			return
 		}
-		b := mbuf.Get(len(packet))
+		b := bufferFrom(packet)
 		defer b.Free()
-		copy(b.Append(len(packet)), packet)
 		var outer, inner wire.Packet
 		if h.Input(b).Action != Deliver {
 			return

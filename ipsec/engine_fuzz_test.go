@@ -140,12 +140,6 @@ func (h *host) drops() (n uint64) {
 	return n
 }
 
-func bufferFrom(packet []byte) *mbuf.Buf {
-	b := mbuf.Get(len(packet))
-	copy(b.Append(len(packet)), packet)
-	return b
-}
-
 // fuzzSeeds are packets of each kind that gets far: sealed ones of both modes, open ones with everything inside, reports.
 func fuzzSeeds(t testing.TB) (seeds [][]byte) {
 	for family, f := range pairs {

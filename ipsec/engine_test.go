@@ -22,10 +22,7 @@ func TestBetweenTwoHosts(t *testing.T) {
 				}
 				t.Run(in.name+" in "+out.name+" mode "+[]string{"any", "transport", "tunnel"}[mode], func(t *testing.T) {
 					left, right := newHost(t), newHost(t)
-					src, dst, request := in.left, in.right, transport(pfkey.LevelRequire)
-					if mode == pfkey.ModeTunnel {
-						src, dst, request = in.innerLeft, in.innerRight, tunnel(out.left, out.right, pfkey.LevelRequire)
-					}
+					src, dst, request := between(in, out, mode)
 					left.sa(out.left, out.right, 0x1001, mode, 0)
 					right.sa(out.left, out.right, 0x1001, mode, 0)
 					left.policy(pfkey.DirOut, in.all, in.all, pfkey.PolicyIPsec, request)
@@ -59,7 +56,6 @@ func TestBetweenTwoHosts(t *testing.T) {
 
 // TestOutputVerdicts is the specification of what happens to a clear outbound packet.
 func TestOutputVerdicts(t *testing.T) {
-	const none = pfkey.PolicyType(99) // no policy at all
 	for _, test := range []struct {
 		name    string
 		kind    pfkey.PolicyType
@@ -71,8 +67,8 @@ func TestOutputVerdicts(t *testing.T) {
 		why     stats.Reason
 		counter stats.Field
 	}{
-		{"no policy, def_policy none", none, 0, "1", "1", false, Pass, stats.OK, 0},
-		{"no policy, def_policy discard", none, 0, "1", "0", false, Drop, stats.OutDefault, stats.OutPolVio},
+		{"no policy, def_policy none", noPolicy, 0, "1", "1", false, Pass, stats.OK, 0},
+		{"no policy, def_policy discard", noPolicy, 0, "1", "0", false, Drop, stats.OutDefault, stats.OutPolVio},
 		{"none", pfkey.PolicyNone, 0, "1", "0", false, Pass, stats.OK, 0},
 		{"discard", pfkey.PolicyDiscard, 0, "1", "1", false, Drop, stats.OutDiscard, stats.OutPolVio},
 		{"require with an SA", pfkey.PolicyIPsec, pfkey.LevelRequire, "1", "1", true, Send, stats.OK, stats.OutSuccess},
@@ -89,13 +85,7 @@ func TestOutputVerdicts(t *testing.T) {
 				h := newHost(t)
 				k := h.Knobs.Family(f.name == "IPv6")
 				set(t, k.ESPTransDeflev.Set(test.deflev), k.DefPolicy.Set(test.defPol))
-				if test.kind != none {
-					var requests []spd.Request
-					if test.kind == pfkey.PolicyIPsec {
-						requests = append(requests, transport(test.level))
-					}
-					h.policy(pfkey.DirOut, f.all, f.all, test.kind, requests...)
-				}
+				h.policyForAll(pfkey.DirOut, f.all, test.kind, transport(test.level))
 				if test.sa {
 					h.sa(f.left, f.right, 0x1001, pfkey.ModeTransport, 0)
 				}
@@ -113,7 +103,6 @@ func TestOutputVerdicts(t *testing.T) {
 
 // TestCheckVerdicts is the specification of what happens to an inbound packet that came in clear.
 func TestCheckVerdicts(t *testing.T) {
-	const none = pfkey.PolicyType(99)
 	for _, test := range []struct {
 		name   string
 		kind   pfkey.PolicyType
@@ -122,8 +111,8 @@ func TestCheckVerdicts(t *testing.T) {
 		defPol string
 		why    stats.Reason
 	}{
-		{"no policy, def_policy none", none, 0, "1", "1", stats.OK},
-		{"no policy, def_policy discard", none, 0, "1", "0", stats.InDefault},
+		{"no policy, def_policy none", noPolicy, 0, "1", "1", stats.OK},
+		{"no policy, def_policy discard", noPolicy, 0, "1", "0", stats.InDefault},
 		{"none", pfkey.PolicyNone, 0, "1", "0", stats.OK},
 		{"discard", pfkey.PolicyDiscard, 0, "1", "1", stats.InPolicy},
 		{"require", pfkey.PolicyIPsec, pfkey.LevelRequire, "1", "1", stats.InPolicy},
@@ -137,13 +126,7 @@ func TestCheckVerdicts(t *testing.T) {
 				h := newHost(t)
 				k := h.Knobs.Family(f.name == "IPv6")
 				set(t, k.ESPTransDeflev.Set(test.deflev), k.DefPolicy.Set(test.defPol))
-				if test.kind != none {
-					var requests []spd.Request
-					if test.kind == pfkey.PolicyIPsec {
-						requests = append(requests, transport(test.level))
-					}
-					h.policy(pfkey.DirIn, f.all, f.all, test.kind, requests...)
-				}
+				h.policyForAll(pfkey.DirIn, f.all, test.kind, transport(test.level))
 				b := udp(f.left, f.right, 100)
 				defer b.Free()
 				v := h.Check(b.Bytes())
@@ -255,9 +238,8 @@ func TestHostileInput(t *testing.T) {
 				defer b.Free()
 				left.Output(b)
 				bad := test.damage(bytes.Clone(b.Bytes()))
-				c := mbuf.Get(len(bad))
+				c := bufferFrom(bad)
 				defer c.Free()
-				copy(c.Append(len(bad)), bad)
 				v := right.Input(c)
 				if v.Action != Drop || v.Why != test.why {
 					t.Fatalf("got %d %s, want %s", v.Action, v.Why, test.why)

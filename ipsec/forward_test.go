@@ -12,7 +12,6 @@ import (
 // TestForwardPolicy: a policy of direction fwd asks for protection of what arrives for others, beside the policies of direction
 // in, and for nothing of what is for this host.
 func TestForwardPolicy(t *testing.T) {
-	const none = pfkey.PolicyType(99)
 	ask := transport(pfkey.LevelRequire)
 	for _, row := range []struct {
 		name    string
@@ -21,10 +20,10 @@ func TestForwardPolicy(t *testing.T) {
 		clear   stats.Reason // what becomes of a packet in clear
 		esp     stats.Reason // and of one that had the protection
 	}{
-		{"nothing", none, none, false, stats.OK, stats.OK},
-		{"in", pfkey.PolicyIPsec, none, false, stats.InPolicy, stats.OK},
-		{"fwd", none, pfkey.PolicyIPsec, false, stats.InPolicy, stats.OK},
-		{"fwd, for this host", none, pfkey.PolicyIPsec, true, stats.OK, stats.OK},
+		{"nothing", noPolicy, noPolicy, false, stats.OK, stats.OK},
+		{"in", pfkey.PolicyIPsec, noPolicy, false, stats.InPolicy, stats.OK},
+		{"fwd", noPolicy, pfkey.PolicyIPsec, false, stats.InPolicy, stats.OK},
+		{"fwd, for this host", noPolicy, pfkey.PolicyIPsec, true, stats.OK, stats.OK},
 		{"both", pfkey.PolicyIPsec, pfkey.PolicyIPsec, false, stats.InPolicy, stats.OK},
 		{"both, for this host", pfkey.PolicyIPsec, pfkey.PolicyIPsec, true, stats.InPolicy, stats.OK},
 		{"fwd does not excuse in", pfkey.PolicyIPsec, pfkey.PolicyNone, false, stats.InPolicy, stats.OK},
@@ -41,13 +40,7 @@ func TestForwardPolicy(t *testing.T) {
 				}
 				left.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, ask)
 				for dir, kind := range map[pfkey.Dir]pfkey.PolicyType{pfkey.DirIn: row.in, pfkey.DirFwd: row.fwd} {
-					switch kind {
-					case none:
-					case pfkey.PolicyIPsec:
-						right.policy(dir, f.all, f.all, kind, ask)
-					default:
-						right.policy(dir, f.all, f.all, kind)
-					}
+					right.policyForAll(dir, f.all, kind, ask)
 				}
 				b := udp(f.left, f.right, 100)
 				defer b.Free()

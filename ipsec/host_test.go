@@ -56,6 +56,21 @@ func (h *host) policy(dir pfkey.Dir, src, dst string, kind pfkey.PolicyType, req
 	}
 }
 
+// noPolicy stands for none at all where tests name a type.
+const noPolicy = pfkey.PolicyType(99)
+
+// policyForAll adds a policy for all packets of a family, which asks for r if it is of type ipsec.
+func (h *host) policyForAll(dir pfkey.Dir, all string, kind pfkey.PolicyType, r spd.Request) {
+	h.t.Helper()
+	switch kind {
+	case noPolicy:
+	case pfkey.PolicyIPsec:
+		h.policy(dir, all, all, kind, r)
+	default:
+		h.policy(dir, all, all, kind)
+	}
+}
+
 func transport(level pfkey.Level) spd.Request {
 	return spd.Request{Proto: wire.ProtoESP, Mode: pfkey.ModeTransport, Level: level}
 }
@@ -89,10 +104,27 @@ func udp(src, dst string, n int) *mbuf.Buf {
 	return b
 }
 
-// pairs are the two families with their addresses: two hosts, and two subnets' hosts.
-var pairs = []struct{ name, left, right, all, innerLeft, innerRight string }{
+func bufferFrom(packet []byte) *mbuf.Buf {
+	b := mbuf.Get(len(packet))
+	copy(b.Append(len(packet)), packet)
+	return b
+}
+
+// pair is a family with its addresses: two hosts, and two subnets' hosts.
+type pair struct{ name, left, right, all, innerLeft, innerRight string }
+
+var pairs = []pair{
 	{"IPv4", "10.1.0.1", "10.1.0.2", "0.0.0.0/0", "10.11.0.1", "10.12.0.2"},
 	{"IPv6", "fd00:1::1", "fd00:1::2", "::/0", "fd00:11::1", "fd00:12::2"},
+}
+
+// between says from where to where left's packets go, and what a policy asks for them: transport mode between the two hosts,
+// or for the hosts of the subnets a tunnel, which may be of the other family.
+func between(in, out pair, mode pfkey.Mode) (src, dst string, request spd.Request) {
+	if mode == pfkey.ModeTunnel {
+		return in.innerLeft, in.innerRight, tunnel(out.left, out.right, pfkey.LevelRequire)
+	}
+	return in.left, in.right, transport(pfkey.LevelRequire)
 }
 
 // counted checks that one counter of the family moved by one and that nothing else did.

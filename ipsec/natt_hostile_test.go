@@ -40,9 +40,8 @@ func TestHostileUDP(t *testing.T) {
 				left.Output(b)
 				renumber(b.Bytes())
 				bad := test.damage(bytes.Clone(b.Bytes()))
-				c := mbuf.Get(len(bad))
+				c := bufferFrom(bad)
 				defer c.Free()
-				copy(c.Append(len(bad)), bad)
 				if v := right.InputUDP(c); v.Action != Drop || v.Why != test.why {
 					t.Errorf("got %d %s, want %s", v.Action, v.Why, test.why)
 				}
@@ -83,9 +82,8 @@ func FuzzInputUDP(f *testing.F) {
 		if len(packet) > mbuf.MaxSize {
 			return
 		}
-		b := mbuf.Get(len(packet))
+		b := bufferFrom(packet)
 		defer b.Free()
-		copy(b.Append(len(packet)), packet)
 		if v := right.InputUDP(b); v.Action != Drop {
 			t.Fatalf("%+v", v)
 		}

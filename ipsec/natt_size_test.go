@@ -14,21 +14,13 @@ func TestSizesInUDP(t *testing.T) {
 	for _, f := range pairs {
 		for _, mode := range []pfkey.Mode{pfkey.ModeTransport, pfkey.ModeTunnel} {
 			h := newHost(t)
-			src, dst, request := f.left, f.right, transport(pfkey.LevelRequire)
-			if mode == pfkey.ModeTunnel {
-				src, dst, request = f.innerLeft, f.innerRight, tunnel(f.left, f.right, pfkey.LevelRequire)
-			}
+			src, dst, request := between(f, f, mode)
 			h.natSA(f.left, f.right, 4500, 4500, mode, "")
 			h.policy(pfkey.DirOut, f.all, f.all, pfkey.PolicyIPsec, request)
 			for _, mtu := range []int{1401, 1402, 1403, 1404, 1480} {
 				h.PathMTU = func(netip.Addr) int { return mtu }
 				tcp := func(length int) *mbuf.Buf {
-					b := withSum(src, dst, wire.ProtoTCP, length-wire.UDPHeaderLen-headers[f.name])
-					if f.name == "IPv4" {
-						wire.IPv4(b.Bytes()).SetDF(true)
-						wire.IPv4(b.Bytes()).UpdateChecksum()
-					}
-					return b
+					return withDF(withSum(src, dst, wire.ProtoTCP, length-wire.UDPHeaderLen-headers[f.name]), true)
 				}
 				b := tcp(1490)
 				v := h.Output(b)

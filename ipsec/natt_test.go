@@ -117,14 +117,11 @@ func TestESPInUDP(t *testing.T) {
 					name := fmt.Sprintf("%s in %s mode %d original %q", in.name, out.name, mode, original)
 					t.Run(name, func(t *testing.T) {
 						left, right := newHost(t), newHost(t)
-						src, dst, request := in.left, in.right, transport(pfkey.LevelRequire)
+						src, dst, request := between(in, out, mode)
 						seen := translated[out.name]
 						left.PathMTU = func(netip.Addr) int { return wire.MaxPacket }
 						left.natSA(out.left, out.right, 4500, 4501, mode, "")
 						right.natSA(seen, out.right, 14500, 4501, mode, original)
-						if mode == pfkey.ModeTunnel {
-							src, dst, request = in.innerLeft, in.innerRight, tunnel(out.left, out.right, pfkey.LevelRequire)
-						}
 						left.policy(pfkey.DirOut, in.all, in.all, pfkey.PolicyIPsec, request)
 						if mode == pfkey.ModeTunnel {
 							request = tunnel(seen, out.right, pfkey.LevelRequire)

@@ -34,21 +34,13 @@ type situation struct {
 	def   string
 }
 
-const noPolicy = pfkey.PolicyType(99)
-
 // policies gives a host the policy of a situation, for everything.
 func (h *host) policies(dir pfkey.Dir, f ends, s situation, r spd.Request) {
 	if s.def != "" {
 		set(h.t.(*testing.T), h.Knobs.Family(f.v6).DefPolicy.Set(s.def))
 	}
 	r.Level = s.level
-	switch s.kind {
-	case noPolicy:
-	case pfkey.PolicyIPsec:
-		h.policy(dir, f.all, f.all, s.kind, r)
-	default:
-		h.policy(dir, f.all, f.all, s.kind)
-	}
+	h.policyForAll(dir, f.all, s.kind, r)
 }
 
 var outbound = []traffic{

@@ -57,10 +57,7 @@ func TestTooLarge(t *testing.T) {
 			h.Local = nil
 			set(t, h.Knobs.DFBit.Set(test.dfbit))
 			h.sa(out.left, out.right, 0x1001, test.mode, 0)
-			src, dst, request := in.left, in.right, transport(pfkey.LevelRequire)
-			if test.mode == pfkey.ModeTunnel {
-				src, dst, request = in.innerLeft, in.innerRight, tunnel(out.left, out.right, pfkey.LevelRequire)
-			}
+			src, dst, request := between(in, out, test.mode)
 			h.policy(pfkey.DirOut, in.all, in.all, pfkey.PolicyIPsec, request)
 			headers := 28 + 20*test.inner
 			b := withDF(udp(src, dst, 1472-20*test.inner), test.df)
