@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,7 +58,7 @@ func pollOnce(fd int, milliseconds int) string {
 	return fmt.Sprintf("%#x", fds[0].Revents)
 }
 
-// client runs a poller on a file of the mount.
+// pollerClient runs a poller on a file of the mount.
 type pollerClient struct {
 	t   *testing.T
 	in  *os.File
@@ -68,31 +67,13 @@ type pollerClient struct {
 
 func startPoller(t *testing.T, path string) *pollerClient {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), pollerEnv+"="+path)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin = r
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
+	cmd, in, out := startSelf(t, []string{pollerEnv + "=" + path})
 	t.Cleanup(func() {
-		w.Close()
+		in.Close()
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	p := &pollerClient{t, w, bufio.NewReader(out)}
+	p := &pollerClient{t, in, out}
 	p.expect("open")
 	return p
 }

@@ -55,18 +55,28 @@ type daemon struct {
 // start runs a daemon on dir, prefix being the command that starts it. What it says first is returned.
 func start(t *testing.T, dir string, env string, prefix ...string) (d *daemon, said string) {
 	t.Helper()
+	cmd, stdin, out := startSelf(t, []string{serveEnv + "=" + dir, env}, prefix...)
+	d = &daemon{t, cmd, stdin, out}
+	t.Cleanup(func() { d.kill() })
+	return d, d.line()
+}
+
+// startSelf runs the program of the tests once more, with more in its environment and perhaps by another command.
+func startSelf(t *testing.T, env []string, prefix ...string) (cmd *exec.Cmd, stdin *os.File, stdout *bufio.Reader) {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	args := append(prefix, exe)
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), serveEnv+"="+dir, env)
+	cmd = exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	in, stdin, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer in.Close()
 	cmd.Stdin = in
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -75,10 +85,7 @@ func start(t *testing.T, dir string, env string, prefix ...string) (d *daemon, s
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	in.Close()
-	d = &daemon{t, cmd, stdin, bufio.NewReader(out)}
-	t.Cleanup(func() { d.kill() })
-	return d, d.line()
+	return cmd, stdin, bufio.NewReader(out)
 }
 
 func (d *daemon) line() string {
