@@ -208,26 +208,10 @@ func (k *Kernel) attach(kind Wire) (err error) {
 	if k.closed, err = nft.Present(); err != nil {
 		return err
 	}
-	device, err := tun.Open(tun.Config{Name: Device, MTU: wire.MaxPacket, Prepare: route.Prepare})
+	path, err := k.openPath()
 	if err != nil {
 		return err
 	}
-	k.atShutdown(device.Close)
-	k.atShutdown(k.inside(k.removeRoutes))
-	if err := route.Up(Device); err != nil {
-		return err
-	}
-	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
-	if err != nil {
-		return err
-	}
-	k.atShutdown(sender.Close)
-	loop, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkLoopback, Buffer: k.memory.send()})
-	if err != nil {
-		return err
-	}
-	k.atShutdown(loop.Close)
-	path := &Path{Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU, workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived, awake: k.awake}
 	fast, err := k.openFastWire(kind, path)
 	if err != nil {
 		return err
@@ -258,6 +242,33 @@ func (k *Kernel) attach(kind Wire) (err error) {
 		return err
 	}
 	return fast.start()
+}
+
+// openPath opens the device and what sends: to the wire, and to this host itself.
+func (k *Kernel) openPath() (*Path, error) {
+	device, err := tun.Open(tun.Config{Name: Device, MTU: wire.MaxPacket, Prepare: route.Prepare})
+	if err != nil {
+		return nil, err
+	}
+	k.atShutdown(device.Close)
+	k.atShutdown(k.inside(k.removeRoutes))
+	if err := route.Up(Device); err != nil {
+		return nil, err
+	}
+	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
+	if err != nil {
+		return nil, err
+	}
+	k.atShutdown(sender.Close)
+	loop, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkLoopback, Buffer: k.memory.send()})
+	if err != nil {
+		return nil, err
+	}
+	k.atShutdown(loop.Close)
+	return &Path{
+		Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU,
+		workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived, awake: k.awake,
+	}, nil
 }
 
 // judge answers about packets in clear.
