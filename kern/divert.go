@@ -1,14 +1,12 @@
 package kern
 
 import (
-	"errors"
 	"log/syslog"
 	"net/netip"
 	"slices"
 
 	"kipsec/ipsec/pfkey"
 	"kipsec/ipsec/spd"
-	"kipsec/net/nfq"
 	"kipsec/net/nft"
 	"kipsec/net/route"
 )
@@ -36,28 +34,10 @@ func (k *Kernel) divert() error {
 		others.In = true // to be sure
 	}
 	named := &selection{k: k}
-	waking, err := k.open(nfq.Config{Number: Waking})
+	table, err := k.installRules(named.change(true).Added, others)
 	if err != nil {
 		return err
 	}
-	table, err := nft.Install(nft.Config{
-		Device: Device, Queue: Queue, Fragments: Fragments, Beside: Beside, Unsure: Unsure, Waking: Waking,
-		Routes: k.inside(installRoutes), Dormant: !k.closed, Others: others,
-		Selectors: named.change(true).Added,
-	})
-	if err != nil {
-		return err
-	}
-	k.table.Store(table)
-	k.loop(func() error { return waking.Run(k.wakeFor) })
-	k.atShutdown(func() error {
-		k.table.Store(nil)
-		if k.closed {
-			table.Close()
-			return nil
-		}
-		return table.Remove()
-	})
 	if err := k.sockets.start(table); err != nil {
 		return err
 	}
@@ -94,28 +74,6 @@ func (k *Kernel) divert() error {
 	k.loop(k.tick())
 	k.loop(k.followEnds(table))
 	return nil
-}
-
-// errNoRules is what awake says before there are rules and after Shutdown has taken them away.
-var errNoRules = errors.New("there are no rules")
-
-// awake sees to it that the rules are not dormant.
-func (k *Kernel) awake() error {
-	table := k.table.Load()
-	if table == nil {
-		return errNoRules
-	}
-	err := table.Wake()
-	if err != nil {
-		k.Log.Printf(syslog.LOG_ERR, "rules: %v", err)
-	}
-	return err
-}
-
-// wakeFor wakes the rules for a packet, which they are to look at again.
-func (k *Kernel) wakeFor(_ []byte, info *nfq.Info) bool {
-	info.Again = true
-	return k.awake() == nil
 }
 
 // watch makes good what others take away: rules that were flushed, routes that went with a device that was down.
