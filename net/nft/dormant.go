@@ -13,7 +13,8 @@ import (
 // and nothing is marked or routed:
 //
 //	hook prerouting  divert   packets that match "in" or "out" wait in Waking; so does ESP in UDP, and what may be readdressed
-//	hook output      output   packets that match "out" wait there; so do ICMP errors about packets whose answers would match
+//	hook output      output   packets that match "out" wait there; so do ICMP errors about packets whose answers would match, and
+//	                          packets of sockets with a policy of their own: an earlier kipsecd may have marked some that cannot be found
 //
 // Who listens to Waking calls Table.Wake, which makes the other rules and then lets these two chains do what doc.go says; and
 // has the packet looked at again by the chain that it waits in, as if it came just now. Each knows no more than that something
@@ -46,7 +47,7 @@ func dormantPlaces(f family, name string, divert exprs) []place {
 	case outChain:
 		return []place{
 			{chain: outChain, found: divert}, // for stray
-			{chain: outputChain, found: wake, after: []exprs{rule(f.carries(f.icmp()), jump(reportsChain))}},
+			{chain: outputChain, before: []exprs{rule(anyMark(), jump(ownedChain))}, found: wake, after: []exprs{rule(f.carries(f.icmp()), jump(reportsChain))}},
 			{chain: divertChain, before: append([]exprs{jump(inwardChain)}, unusual(f)...), found: wake},
 			{chain: errorsChain, found: wake, quoted: true},
 		}
@@ -75,6 +76,16 @@ func odd(f family) []exprs {
 		rules = append(rules, rule(f.mayStray(), toUnicast(f), wake), rule(ofIP(6, 1), is(expr.CmpOpEq, []byte{unix.IPPROTO_FRAGMENT}), wake))
 	}
 	return rules
+}
+
+// owned finds packets of sockets with a policy of their own, but for those that leave as they are.
+func owned() []exprs {
+	return []exprs{
+		rule(unmarked(MarkBypass), ret()),
+		rule(marked(MarkOutBypass), ret()),
+		rule(unmarked(MarkSocket), ret()), // kipsec's own
+		proceed(wakingChain),
+	}
 }
 
 // toUnicast matches packets that are not to multicast or broadcast, whose options are those of IGMP and MLD: nothing readdresses them.

@@ -171,6 +171,10 @@ func TestOddPacketsWake(t *testing.T) {
 			inner := udp("fd08::1", "fd08::2", 9, "inner")
 			inject(n.left, append(header(netip.MustParseAddr("fd09::1"), netip.MustParseAddr("fd02::1"), unix.IPPROTO_IPV6, len(inner)), inner...))
 		}},
+		{"the mark of a socket's policy", true, marks(nft.SocketMark(0, 5, false, false))},
+		{"that of a bypass", false, marks(nft.SocketMark(0, 5, true, true))},
+		{"kipsec's own mark", false, marks(nft.MarkBypass)},
+		{"a mark of the user", false, marks(0x0fff0001)},
 		{"UDP", false, says("10.1.0.2:53", "query")},
 		{"UDP, IPv6", false, says("[fd01::2]:53", "query")},
 		{"TCP", false, func(_ *testing.T, n *net3) {
@@ -216,6 +220,15 @@ func TestOddPacketsWake(t *testing.T) {
 
 func says(to, text string) func(*testing.T, *net3) {
 	return func(t *testing.T, n *net3) { say(t, n.left, to, text) }
+}
+
+// marks sends packets of both families from mid with a mark.
+func marks(mark uint32) func(*testing.T, *net3) {
+	return func(_ *testing.T, n *net3) {
+		for _, f := range families {
+			n.mid.Try(fmt.Sprintf("ping -n -c 1 -W 0.3 -m %d %s", mark, f.right))
+		}
+	}
 }
 
 // inject has the space forward a packet.
