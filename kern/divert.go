@@ -30,8 +30,8 @@ func (k *Kernel) divert() error {
 	report := func(err error) { k.Log.Printf(syslog.LOG_ERR, "rules: %v", err) }
 	others, err := nft.Foreign()
 	if err != nil {
-		report(err)      // followOthers looks again
-		others.In = true // to be sure
+		report(err)       // followOthers looks again
+		others.Any = true // to be sure
 	}
 	named := &selection{k: k}
 	table, err := k.installRules(named.change(true).Added, others)

@@ -114,3 +114,11 @@ must at siteA ping -c 1 -W 2 10.1.0.2 >/dev/null
 equal "routing rules at gwA beside packets that others translate" "$(routed gwA)" 0
 must at siteA ping -c 1 -W 2 10.12.0.2 >/dev/null
 end gwA gwB
+
+step "what tracks connections is there, and its rules are about forwarded packets only"
+# It joins fragments ahead of the rules: none of them may wait in clear for one that comes protected.
+at gwA nft 'delete table ip nat; add table ip tracks; add chain ip tracks way { type filter hook forward priority 0; }; add rule ip tracks way ct state invalid drop'
+begin
+at gwA nft list chain ip kipsec enter >/dev/null || fail "fragments are not looked at before others join them"
+stop gwA
+stop gwB

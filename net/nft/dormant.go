@@ -31,7 +31,7 @@ func (b *baseChain) sleepless(f family, c Config) bool {
 	case divertChain, outputChain:
 		return true
 	case enterChain:
-		return c.Others.In
+		return c.Others.Any
 	case leaveChain:
 		return f.size == 16
 	case translatedChain:

@@ -98,15 +98,15 @@ func TestFirstPacketWakes(t *testing.T) {
 	}{
 		{name: "forwarded", Selectors: out, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "forwarded, IPv6", Selectors: out, send: pings("left", "fd02::1"), enc0: "fd01::1 fd02::1"},
-		{name: "forwarded, tracked", Selectors: out, others: nft.Others{In: true}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
-		{name: "forwarded beside NAT", Selectors: out, others: nft.Others{In: true, NAT: nft.Families{IPv4: true}}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded, tracked", Selectors: out, others: nft.Others{Any: true}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded beside NAT", Selectors: out, others: nft.Others{Any: true, NAT: nft.Families{IPv4: true}}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "sent beside NAT", Selectors: out, others: nft.Others{NAT: nft.Families{IPv4: true}}, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "forwarded, everything is picked", Selectors: nft.Selectors{Out: everything.Out}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "sent", Selectors: out, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "sent, IPv6", Selectors: out, send: pings("mid", "fd02::1"), enc0: "fd02::2 fd02::1"},
 		{name: "arrives", Selectors: in, send: pings("left", "10.1.0.2"), queue: 27497},
 		{name: "arrives, IPv6", Selectors: in, send: pings("left", "fd01::2"), queue: 27497},
-		{name: "arrives, tracked", Selectors: in, others: nft.Others{In: true}, send: pings("left", "10.1.0.2"), queue: 27497},
+		{name: "arrives, tracked", Selectors: in, others: nft.Others{Any: true}, send: pings("left", "10.1.0.2"), queue: 27497},
 		{name: "arrives for others", Selectors: in, send: pings("left", "10.2.0.1"), queue: 27497},
 		{name: "arrives for others, IPv6", Selectors: in, send: pings("left", "fd02::1"), queue: 27497},
 		{name: "arrives in fragments", Selectors: in, send: pings("left", "10.1.0.2 -s 3000"), queue: 27498},
@@ -116,7 +116,7 @@ func TestFirstPacketWakes(t *testing.T) {
 			n := newNet(t)
 			s := n.sleep(t, func(cfg *nft.Config) { cfg.Selectors = c.Selectors })
 			want, awake := 5, 14 // chains
-			if c.others.In {
+			if c.others.Any {
 				want += 2
 			}
 			if c.others.NAT.IPv4 {

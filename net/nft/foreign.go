@@ -17,6 +17,9 @@ type Others struct {
 	// In and Out are packets of this host, so that none should go past the rules: In for the hooks prerouting, input and ingress,
 	// Out for output and postrouting. Tables of the old iptables count as both.
 	In, Out bool
+	// Any says that there is something at any hook of IP, forward among them, or of bridges: it may have connections tracked, and then
+	// IP's fragments are joined in hook prerouting.
+	Any bool
 	// NAT is the families of whose addresses chains translate some.
 	NAT Families
 }
@@ -34,8 +37,12 @@ func Foreign() (Others, error) {
 		return others, explain(err)
 	}
 	for _, chain := range chains {
+		if chain.Hooknum == nil || chain.Table == nil || isOurs(chain.Table.Name) {
+			continue
+		}
 		inward, outward := directions(chain)
-		if !inward && !outward || isOurs(chain.Table.Name) {
+		tracking := mayTrack(chain.Table.Family)
+		if !inward && !outward && !tracking {
 			continue
 		}
 		if chain.Policy == nil || *chain.Policy == nftables.ChainPolicyAccept {
@@ -47,7 +54,7 @@ func Foreign() (Others, error) {
 				continue
 			}
 		}
-		others.In, others.Out = others.In || inward, others.Out || outward
+		others.In, others.Out, others.Any = others.In || inward, others.Out || outward, others.Any || tracking
 		if chain.Type == nftables.ChainTypeNAT {
 			others.NAT.add(chain.Table.Family)
 		}
@@ -62,11 +69,17 @@ func (n *Families) add(table nftables.TableFamily) {
 	n.IPv6 = n.IPv6 || both || table == nftables.TableFamilyIPv6
 }
 
-// directions says which packets of this host pass a chain. Only base chains have a hook.
-func directions(chain *nftables.Chain) (in, out bool) {
-	if chain.Hooknum == nil || chain.Table == nil {
-		return false, false
+// mayTrack says whether rules of a family can have the connections of IP tracked.
+func mayTrack(family nftables.TableFamily) bool {
+	switch family {
+	case nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet, nftables.TableFamilyBridge:
+		return true
 	}
+	return false
+}
+
+// directions says which packets of this host pass a base chain.
+func directions(chain *nftables.Chain) (in, out bool) {
 	const netdevIngress, inetIngress = unix.NF_NETDEV_INGRESS, unix.NF_INET_NUMHOOKS
 	switch hook := uint32(*chain.Hooknum); chain.Table.Family {
 	case nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet:
@@ -91,7 +104,7 @@ func legacy() (others Others) {
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		others.In, others.Out = true, true
+		others.In, others.Out, others.Any = true, true, true
 		if slices.Contains(strings.Fields(string(names)), "nat") {
 			others.NAT.add(family)
 		}

@@ -161,6 +161,33 @@ func TestForeignNAT(t *testing.T) {
 	}
 }
 
+// Which rules of others may have connections tracked.
+func TestForeignTracking(t *testing.T) {
+	nstest.Need(t, "nft")
+	n := newNet(t)
+	n.divert(t, nft.Selectors{})
+	for _, c := range []struct {
+		rules string
+		want  bool
+	}{
+		{"table ip t {\nchain c { type filter hook forward priority 0; ct state invalid drop; }\n}", true},
+		{"table inet t {\nchain c { type filter hook output priority 0; ct state new; }\n}", true},
+		{"table bridge t {\nchain c { type filter hook forward priority 0; counter; }\n}", true},
+		{"table ip6 t {\nchain c { type filter hook forward priority 0; }\n}", false},
+		{"table arp t {\nchain c { type filter hook input priority 0; counter; }\n}", false},
+	} {
+		n.mid.Sh("nft '" + c.rules + "'")
+		n.mid.Do(func() error {
+			others, err := nft.Foreign()
+			if err == nil && others.Any != c.want {
+				t.Errorf("%s: %t", c.rules, others.Any)
+			}
+			return err
+		})
+		n.mid.Sh("nft delete " + c.rules[:strings.Index(c.rules, " {")])
+	}
+}
+
 // Nobody pays for connection tracking because of kipsec while nobody else has NAT.
 func TestNoTrackingWithoutNAT(t *testing.T) {
 	nstest.Need(t, "nft")
