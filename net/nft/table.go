@@ -276,8 +276,12 @@ func Present() (bool, error) {
 		return false, err
 	}
 	defer c.close()
-	n, err := c.count(TableName, ip4.table, ip6.table)
-	return n > 0, err
+	for _, name := range []string{TableName, guardName} { // it may have died while one stood in for the other
+		if n, err := c.count(name, ip4.table, ip6.table); n > 0 || err != nil {
+			return n > 0, err
+		}
+	}
+	return false, nil
 }
 
 func remove(c *conn, families []family, names ...string) error {
