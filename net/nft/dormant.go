@@ -1,6 +1,9 @@
 package nft
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -169,14 +172,26 @@ func (t *Table) complete() error {
 	if err != nil {
 		return err
 	}
-	return t.conn.transact(func(tx *nftables.Conn) {
+	return t.run(t.completions())
+}
+
+// completions are the steps that have the chains do what they are for. Those of in come first: while they come, divert still has what
+// matches wait.
+func (t *Table) completions() (steps []step) {
+	done := func() {}
+	for _, direction := range []string{inChain, unsureChain, outChain} {
 		for _, c := range t.chains {
-			c.fill(tx, c.wide, c.hulls)
+			if c.name == direction {
+				steps = append(steps, c.filled(c.wide, c.hulls, func(*nftables.Conn) {}, done))
+			}
 		}
+	}
+	return append(steps, step{ruleSize, func(tx *nftables.Conn) {
 		for _, f := range t.has.families {
 			tx.FlushChain(&nftables.Chain{Table: table(f, TableName), Name: inwardChain}) // it may hold on to sets
 		}
-	})
+		t.changeEnds(tx, slices.Collect(maps.Keys(t.ends)), nil) // of a wake that failed
+	}, done})
 }
 
 // fitOthers makes the base chains that are kept awake because of rules of others, and what depends on those later.

@@ -102,6 +102,7 @@ func TestFirstPacketWakes(t *testing.T) {
 		{name: "forwarded beside NAT", Selectors: out, others: nft.Others{Any: true, NAT: nft.Families{IPv4: true}}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "sent beside NAT", Selectors: out, others: nft.Others{NAT: nft.Families{IPv4: true}}, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "forwarded, everything is picked", Selectors: nft.Selectors{Out: everything.Out}, send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
+		{name: "forwarded, many sets", Selectors: manyShapes(out), send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "sent", Selectors: out, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "sent, IPv6", Selectors: out, send: pings("mid", "fd02::1"), enc0: "fd02::2 fd02::1"},
 		{name: "arrives", Selectors: in, send: pings("left", "10.1.0.2"), queue: 27497},
@@ -149,6 +150,15 @@ func TestFirstPacketWakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyShapes adds pairs with as many lengths of prefixes as there may be sets, so that one transaction could not hold all rules.
+func manyShapes(s nft.Selectors) nft.Selectors {
+	for i := range 30 {
+		more := pairs(fmt.Sprintf("10.128.0.0/%d 10.160.0.0/%d", 11+i%15, 11+i/2), fmt.Sprintf("fd66::/%d fd67::/%d", 16+i, 16+i))
+		s.Out, s.In = append(s.Out, more...), append(s.In, more...)
+	}
+	return s
 }
 
 // pings sends a packet from a host.
@@ -299,5 +309,47 @@ func TestCallsWake(t *testing.T) {
 				t.Errorf("enc0 got %d packets, want 1", len(got))
 			}
 		})
+	}
+}
+
+// The rules of a kipsec that died while it made them anew are rules that it left, though they have another name.
+func TestPresentWhileMadeAnew(t *testing.T) {
+	nstest.Need(t, "nft")
+	n := newNet(t)
+	for _, c := range []struct {
+		table string
+		want  bool
+	}{{"", false}, {"ip6 kipsec-takeover", true}, {"ip kipsec", true}, {"ip others", false}} {
+		if c.table != "" {
+			n.mid.Sh("nft add table " + c.table)
+		}
+		n.mid.Do(func() error {
+			got, err := nft.Present()
+			if got != c.want {
+				t.Errorf("with table %q: present %t", c.table, got)
+			}
+			return err
+		})
+		if c.table != "" {
+			n.mid.Sh("nft delete table " + c.table)
+		}
+	}
+}
+
+// Ports of ESP in UDP that came while the rules could not be woken are there when they wake later.
+func TestEndsOfFailedWake(t *testing.T) {
+	nstest.Need(t, "nft")
+	n := newNet(t)
+	s := n.sleep(t, func(*nft.Config) {})
+	s.fail.Store(true)
+	if err := s.table.SetEnds([]netip.AddrPort{netip.MustParseAddrPort("10.1.0.2:4501")}); err == nil {
+		t.Error("the rules woke without routes")
+	}
+	s.fail.Store(false)
+	if err := s.table.Wake(); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.mid.Sh("nft list set ip kipsec ends"); !strings.Contains(got, "10.1.0.2 . 4501") {
+		t.Errorf("the set of ports is:\n%s", got)
 	}
 }
