@@ -23,8 +23,10 @@ import (
 // has the packet looked at again by the chain that it waits in, as if it came just now. Each knows no more than that something
 // is to be done: what, the others say. Without a listener the packets are dropped.
 //
-// Kept awake are, where these could miss something: enter, if rules of others may have connections tracked, which joins fragments before
-// divert sees them; leave in IPv6, for the tunnels of segment routing; translated, while others translate addresses.
+// Kept awake are, where these could miss something: while there are rules of others, which may have connections tracked and change addresses
+// behind divert, input and forward, and enter, because tracking joins fragments before divert sees them, and what waits goes on at a place that
+// is counted and would not pass an enter that came meanwhile; leave in IPv6, for the tunnels of segment routing; translated, while others
+// translate addresses.
 //
 // The rules do not become dormant again: the kernel routes as slowly when routing rules have gone, and connections go on.
 

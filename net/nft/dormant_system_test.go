@@ -353,3 +353,25 @@ func TestEndsOfFailedWake(t *testing.T) {
 		t.Errorf("the set of ports is:\n%s", got)
 	}
 }
+
+// A packet that waits goes on at its place among the chains of the hook, counted: if others have one in front, and enter came
+// before that while it waited, it would not pass enter.
+func TestWaitingFragmentsPassEnter(t *testing.T) {
+	nstest.Need(t, "nft")
+	n := newNet(t)
+	n.mid.Sh("nft 'table ip others { chain c { type filter hook prerouting priority raw; } ; }'")
+	s := n.sleep(t, func(cfg *nft.Config) {
+		others, err := nft.Foreign()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Others = others
+		cfg.Selectors = nft.Selectors{In: pairs("10.1.0.1 10.1.0.2")}
+	})
+	s.listen(t)
+	asked := newAnswer(t, n.mid, 27498)
+	ping(n.left, "10.1.0.2 -s 3000")
+	if got := asked.asked.Load(); got != 3 {
+		t.Errorf("asked about %d fragments, want 3", got)
+	}
+}

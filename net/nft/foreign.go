@@ -12,13 +12,13 @@ import (
 )
 
 // Others is what rules of others may have something to say about. What a rule says is not looked at; chains that have none and
-// let all pass do not count.
+// let all pass do not count, but where it says so.
 type Others struct {
 	// In and Out are packets of this host, so that none should go past the rules: In for the hooks prerouting, input and ingress,
 	// Out for output and postrouting. Tables of the old iptables count as both.
 	In, Out bool
 	// Any says that there is something at any hook of IP, forward among them, or of bridges: it may have connections tracked, and then
-	// IP's fragments are joined in hook prerouting.
+	// IP's fragments are joined in hook prerouting. Any chain there counts, also without rules.
 	Any bool
 	// NAT is the families of whose addresses chains translate some.
 	NAT Families
@@ -42,6 +42,7 @@ func Foreign() (Others, error) {
 		}
 		inward, outward := directions(chain)
 		tracking := mayTrack(chain.Table.Family)
+		others.Any = others.Any || isPrerouting(chain)
 		if !inward && !outward && !tracking {
 			continue
 		}
@@ -76,6 +77,10 @@ func mayTrack(family nftables.TableFamily) bool {
 		return true
 	}
 	return false
+}
+
+func isPrerouting(chain *nftables.Chain) bool {
+	return mayTrack(chain.Table.Family) && *chain.Hooknum == *nftables.ChainHookPrerouting
 }
 
 // directions says which packets of this host pass a base chain.

@@ -174,6 +174,7 @@ func TestForeignTracking(t *testing.T) {
 		{"table inet t {\nchain c { type filter hook output priority 0; ct state new; }\n}", true},
 		{"table bridge t {\nchain c { type filter hook forward priority 0; counter; }\n}", true},
 		{"table ip6 t {\nchain c { type filter hook forward priority 0; }\n}", false},
+		{"table inet t {\nchain c { type filter hook prerouting priority -300; }\n}", true},
 		{"table arp t {\nchain c { type filter hook input priority 0; counter; }\n}", false},
 	} {
 		n.mid.Sh("nft '" + c.rules + "'")
