@@ -52,7 +52,7 @@ func dormantPlaces(f family, name string, divert exprs) []place {
 	case outChain:
 		return []place{
 			{chain: outChain, found: divert}, // for stray
-			{chain: outputChain, before: []exprs{rule(anyMark(), jump(ownedChain))}, found: wake, after: []exprs{rule(f.carries(f.icmp()), jump(reportsChain))}},
+			{chain: outputChain, before: []exprs{rule(anyMark(), jump(markedChain))}, found: wake, after: []exprs{rule(f.carries(f.icmp()), jump(reportsChain))}},
 			{chain: divertChain, before: append([]exprs{jump(inwardChain)}, unusual(f)...), found: wake},
 			{chain: errorsChain, found: wake, quoted: true},
 		}
@@ -83,8 +83,8 @@ func odd(f family) []exprs {
 	return rules
 }
 
-// owned finds packets of sockets with a policy of their own, but for those that leave as they are.
-func owned() []exprs {
+// ofSockets finds packets of sockets with a policy of their own, but for those that leave as they are.
+func ofSockets() []exprs {
 	return []exprs{
 		rule(unmarked(MarkBypass), ret()),
 		rule(marked(MarkOutBypass), ret()),

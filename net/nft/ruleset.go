@@ -49,7 +49,7 @@ const (
 	// See dormant.go.
 	inwardChain = "inward" // packets in hook prerouting, which may match in
 	oddChain    = "odd"    // packets there that may need more rules for other reasons
-	ownedChain  = "owned"  // marked packets in hook output
+	markedChain = "marked" // marked packets in hook output
 	wakingChain = "waking" // packets that need them
 
 	forgetChain    = "forget"    // takes our bits away from a packet's mark
@@ -149,7 +149,7 @@ func sideChains(f family, c Config, has features) map[string][]exprs {
 		unsureReportsChain: reports(f, unsureErrorsChain),
 		leftChain:          {rule(unmarked(MarkDivert|MarkForward), ret()), rule(toEnc, ret()), beside},
 		oddChain:           odd(f),
-		ownedChain:         owned(),
+		markedChain:        ofSockets(),
 		wakingChain:        append(slices.Clone(discovery), queue(c.Waking, has.nativeQueue)),
 	}
 }
