@@ -35,7 +35,7 @@ func (b *baseChain) sleepless(f family, c Config) bool {
 	switch b.name {
 	case divertChain, outputChain:
 		return true
-	case enterChain:
+	case enterChain, inputChain, forwardChain:
 		return c.Others.Any
 	case leaveChain:
 		return f.size == 16
@@ -46,7 +46,7 @@ func (b *baseChain) sleepless(f family, c Config) bool {
 }
 
 // dormantPlaces is Table.places while the rules are dormant.
-func dormantPlaces(f family, name string, divert exprs) []place {
+func dormantPlaces(f family, c Config, name string, divert exprs) []place {
 	wake := proceed(wakingChain)
 	switch name {
 	case outChain:
@@ -57,10 +57,14 @@ func dormantPlaces(f family, name string, divert exprs) []place {
 			{chain: errorsChain, found: wake, quoted: true},
 		}
 	case inChain:
-		return []place{
+		places := []place{
 			{chain: inChain, found: proceed(askChain)}, // for fragments
 			{chain: inwardChain, found: wake},
 		}
+		if c.Others.Any {
+			places = append(places, place{chain: inputChain, found: wake}, place{chain: forwardChain, found: wake})
+		}
+		return places
 	}
 	return nil
 }
@@ -166,9 +170,7 @@ func (t *Table) routes() error {
 func (t *Table) complete() error {
 	err := t.transact(func(tx *nftables.Conn, f family) {
 		for _, b := range baseChains(f, t.config, t.has, false) {
-			if b.name != divertChain && b.name != outputChain {
-				addBase(tx, table(f, TableName), b)
-			}
+			addBase(tx, table(f, TableName), b)
 		}
 	})
 	if err != nil {
@@ -179,31 +181,39 @@ func (t *Table) complete() error {
 
 // completions are the steps that have the chains do what they are for. Those of in come first: while they come, divert still has what
 // matches wait.
-func (t *Table) completions() (steps []step) {
-	done := func() {}
-	for _, direction := range []string{inChain, unsureChain, outChain} {
-		for _, c := range t.chains {
-			if c.name == direction {
-				steps = append(steps, c.filled(c.wide, c.hulls, func(*nftables.Conn) {}, done))
-			}
-		}
-	}
-	return append(steps, step{ruleSize, func(tx *nftables.Conn) {
+func (t *Table) completions() []step {
+	return append(slices.Concat(t.fills(inChain), t.fills(unsureChain), t.fills(outChain)), step{ruleSize, func(tx *nftables.Conn) {
 		for _, f := range t.has.families {
 			tx.FlushChain(&nftables.Chain{Table: table(f, TableName), Name: inwardChain}) // it may hold on to sets
 		}
 		t.changeEnds(tx, slices.Collect(maps.Keys(t.ends)), nil) // of a wake that failed
-	}, done})
+	}, func() {}})
+}
+
+// fills are the steps that make the rules of a direction anew, as they are to be now.
+func (t *Table) fills(direction string) (steps []step) {
+	for _, c := range t.chains {
+		if c.name == direction {
+			steps = append(steps, c.filled(c.wide, c.hulls, func(*nftables.Conn) {}, func() {}))
+		}
+	}
+	return steps
 }
 
 // fitOthers makes the base chains that are kept awake because of rules of others, and what depends on those later.
-func (t *Table) fitOthers(tx *nftables.Conn, f family) {
-	for _, b := range baseChains(f, t.config, t.has, true) {
-		if b.rules != nil && b.sleepless(f, t.config) {
-			addBase(tx, table(f, TableName), b)
+func (t *Table) fitOthers() error {
+	err := t.transact(func(tx *nftables.Conn, f family) {
+		for _, b := range baseChains(f, t.config, t.has, true) {
+			if b.sleepless(f, t.config) {
+				addBase(tx, table(f, TableName), b)
+			}
 		}
+		fillAgain(tx, f, t.config, t.has)
+	})
+	if err != nil {
+		return err
 	}
-	fillAgain(tx, f, t.config, t.has)
+	return t.run(t.fills(inChain))
 }
 
 // transact makes one transaction of what build appends for each family.

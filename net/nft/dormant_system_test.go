@@ -118,7 +118,7 @@ func TestFirstPacketWakes(t *testing.T) {
 			s := n.sleep(t, func(cfg *nft.Config) { cfg.Selectors = c.Selectors })
 			want, awake := 5, 14 // chains
 			if c.others.Any {
-				want += 2
+				want += 6
 			}
 			if c.others.NAT.IPv4 {
 				want, awake = want+1, awake+1

@@ -47,13 +47,14 @@ func (t *Table) SetOthers(others Others) error {
 	if t.conn == nil {
 		return errClosed
 	}
-	was := t.config.Others.NAT
-	if t.config.Others = others; others.NAT != was {
+	was := t.config.Others
+	others.Any = others.Any || t.dormant && was.Any // what is awake remains so
+	if t.config.Others = others; others.NAT != was.NAT {
 		t.chains = t.newChains(TableName).with(t.chains)
 		t.probeNAT()
 		t.stale = t.stale || !t.dormant
 	}
-	if t.dormant && t.transact(t.fitOthers) != nil {
+	if t.dormant && t.fitOthers() != nil {
 		t.stale = true
 	}
 	return nil

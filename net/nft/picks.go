@@ -103,7 +103,7 @@ const maxPlaces = 4
 func (t *Table) places(f family, name string) []place {
 	divert := rule(setMark(0, MarkDivert), ret())
 	if t.dormant {
-		return dormantPlaces(f, name, divert)
+		return dormantPlaces(f, t.config, name, divert)
 	}
 	switch name {
 	case outChain:

@@ -233,7 +233,9 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 func addBase(tx *nftables.Conn, t *nftables.Table, b baseChain) {
 	priority := nftables.ChainPriorityRef(nftables.ChainPriority(b.priority))
 	chain := tx.AddChain(&nftables.Chain{Table: t, Name: b.name, Type: b.kind, Hooknum: b.hook, Priority: priority})
-	tx.FlushChain(chain)
+	if b.rules != nil { // otherwise others fill it
+		tx.FlushChain(chain)
+	}
 	for _, r := range b.rules {
 		tx.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: r})
 	}
