@@ -78,7 +78,7 @@ type Kernel struct {
 	aged      chan struct{}            // wakes age
 	sockets   *sockets
 	rules     *nft.Syncer // nil without devices
-	table     atomic.Pointer[nft.Table]
+	waker     waker
 	arrived   arrivals
 	early     early
 
@@ -252,9 +252,6 @@ func (k *Kernel) openPath() (*Path, error) {
 	}
 	k.atShutdown(device.Close)
 	k.atShutdown(k.inside(k.removeRoutes))
-	if err := route.Up(Device); err != nil {
-		return nil, err
-	}
 	sender, err := rawip.OpenSender(rawip.SenderConfig{Mark: nft.MarkBypass, Buffer: k.memory.send()})
 	if err != nil {
 		return nil, err
@@ -267,7 +264,7 @@ func (k *Kernel) openPath() (*Path, error) {
 	k.atShutdown(loop.Close)
 	return &Path{
 		Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU,
-		workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived, awake: k.awake,
+		workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived, awake: k.waker.wake,
 	}, nil
 }
 

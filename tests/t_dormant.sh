@@ -60,6 +60,22 @@ begin
 must at siteA ping -c 1 -W 2 -s 3000 10.12.0.2 >/dev/null
 end gwA gwB
 
+step "many wait at a time: none is lost"
+begin
+at siteB nft 'table ip seen { chain input { type filter hook input priority 0; udp dport 7000 counter; }; }'
+kill -STOP "$(pid gwA)"
+must at siteA python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(1500): s.sendto(bytes(1000), ("10.12.0.2", 7000))'
+kill -CONT "$(pid gwA)"
+# arrived: how many of them, for some come joined.
+arrived() { echo $(($(at siteB nft list table ip seen | sed -n 's/.*packets \([0-9]*\) bytes \([0-9]*\).*/(\2 - 28 * \1) \/ 1000/p'))); }
+all() { [ "$(arrived)" = 1500 ]; }
+wait_for 5 all || :
+equal "packets that arrived" "$(arrived)" 1500
+end gwA gwB
+
 step "it is sent by the host itself"
 for pair in "10.11.0.2 10.12.0.1" "fd00:11::2 fd00:12::1"; do
 	begin

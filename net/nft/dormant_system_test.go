@@ -33,6 +33,7 @@ type sleeper struct {
 func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
 	t.Helper()
 	s := &sleeper{net3: n, tun: n.mid.TUN("enc0")}
+	n.mid.Sh("ip link set enc0 up")
 	n.mid.Do(func() (err error) {
 		cfg := rules
 		cfg.Dormant, cfg.Waking = true, 27501
@@ -43,9 +44,7 @@ func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
 			return ns.Do(n.mid.Name, func() error { _, err := route.Install(routes); return err })
 		}
 		change(&cfg)
-		if err = route.Up("enc0"); err == nil {
-			s.table, err = nft.Install(cfg)
-		}
+		s.table, err = nft.Install(cfg)
 		return err
 	})
 	t.Cleanup(s.table.Close)

@@ -45,7 +45,7 @@ const (
 )
 
 // Prepare gives the interface the settings that have to be there before it is up, or it gets an IPv6 link-local address.
-// Up does the same and brings the interface up.
+// Install does the same and brings the interface up.
 func Prepare(device string) error {
 	dev, err := net.InterfaceByName(device)
 	if err != nil {

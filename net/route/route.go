@@ -54,21 +54,7 @@ type Config struct {
 
 var families = []uint8{unix.AF_INET, unix.AF_INET6}
 
-// Up brings the interface up with the settings that it needs.
-func Up(device string) error {
-	dev, err := net.InterfaceByName(device)
-	if err != nil {
-		return fmt.Errorf("interface %s: %w", device, err)
-	}
-	nl, err := dial()
-	if err != nil {
-		return err
-	}
-	defer nl.Close()
-	return configure(nl, dev)
-}
-
-// Install does what Up does, and makes rules and routes. What a dead daemon left is
+// Install brings the interface up with the settings that it needs and makes rules and routes. What a dead daemon left is
 // kept or completed. It reports whether IPv6 is routed too: false where the kernel or the namespace has IPv6 disabled.
 func Install(c Config) (ipv6 bool, err error) {
 	dev, err := net.InterfaceByName(c.Device)
