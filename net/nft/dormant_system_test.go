@@ -29,7 +29,7 @@ type sleeper struct {
 	fail  atomic.Bool  // the routes cannot be made
 }
 
-// sleep makes enc0 and dormant rules in mid, and wakes them for the first packet that needs it.
+// sleep makes enc0 and dormant rules in mid, until the end of the test.
 func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
 	t.Helper()
 	s := &sleeper{net3: n, tun: n.mid.TUN("enc0")}
@@ -47,7 +47,9 @@ func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
 		s.table, err = nft.Install(cfg)
 		return err
 	})
-	t.Cleanup(s.table.Close)
+	t.Cleanup(func() {
+		n.mid.Do(func() error { return errors.Join(s.table.Remove(), route.Remove(), s.tun.Close()) })
+	})
 	return s
 }
 
@@ -85,6 +87,7 @@ func (s *sleeper) hooks() (chains int, routed bool) {
 // The first packet that needs all rules is dealt with as if they had stood.
 func TestFirstPacketWakes(t *testing.T) {
 	nstest.Need(t, "nft")
+	n := newNet(t)
 	out := nft.Selectors{Out: pairs("10.1.0.1 10.2.0.1", "10.2.0.2 10.2.0.1", "fd01::1 fd02::1", "fd02::2 fd02::1")}
 	in := nft.Selectors{In: pairs("10.1.0.1 10.2.0.1", "10.1.0.1 10.1.0.2", "fd01::1 fd02::1", "fd01::1 fd01::2")}
 	for _, c := range []struct {
@@ -113,7 +116,6 @@ func TestFirstPacketWakes(t *testing.T) {
 		{name: "an ICMP error", Selectors: nft.Selectors{Out: pairs("10.2.0.1 10.1.0.1")}, send: pings("left", "10.2.0.1 -t 1"), enc0: "10.1.0.2 10.1.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := newNet(t)
 			s := n.sleep(t, func(cfg *nft.Config) { cfg.Selectors = c.Selectors })
 			want, awake := 5, 14 // chains
 			if c.others.Any {
@@ -167,6 +169,7 @@ func pings(from, to string) func(*testing.T, *sleeper) {
 
 // What else the two chains cannot deal with wakes the rules as well, and what is usual in a network does not.
 func TestOddPacketsWake(t *testing.T) {
+	n := newNet(t)
 	for _, c := range []struct {
 		name  string
 		wakes bool
@@ -208,7 +211,6 @@ func TestOddPacketsWake(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := newNet(t)
 			s := n.sleep(t, func(cfg *nft.Config) {
 				cfg.Selectors = nft.Selectors{Out: pairs("10.66.0.1 10.67.0.1", "fd66::1 fd67::1")}
 			})
@@ -217,7 +219,7 @@ func TestOddPacketsWake(t *testing.T) {
 			if !ping(n.left, "10.2.0.1") || !ping(n.left, "fd02::1") {
 				t.Error("others do not get through")
 			}
-			for until := time.Now().Add(10 * patience); s.table.Dormant() && time.Now().Before(until); {
+			for until := time.Now().Add(5 * patience); s.table.Dormant() && time.Now().Before(until); {
 				time.Sleep(patience / 20)
 			}
 			if c.wakes == s.table.Dormant() {
@@ -244,6 +246,7 @@ func marks(mark uint32) func(*testing.T, *net3) {
 func inject(s *nstest.Space, packet []byte) {
 	s.Sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
 	from := s.TUN("raw0")
+	defer from.Close()
 	s.Sh("ip link set raw0 up")
 	_, _ = from.Write(packet)
 }
@@ -276,6 +279,7 @@ func TestNobodyWakes(t *testing.T) {
 
 // Whatever else needs the rules wakes them before it acts: sockets with a policy, ports of ESP in UDP, somebody who touched the table.
 func TestCallsWake(t *testing.T) {
+	n := newNet(t)
 	forwarded := nft.Selectors{Out: pairs("10.1.0.1 10.2.0.1")}
 	for _, c := range []struct {
 		name string
@@ -295,7 +299,6 @@ func TestCallsWake(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := newNet(t)
 			s := n.sleep(t, func(cfg *nft.Config) { cfg.Selectors = forwarded })
 			if err := c.call(s); err != nil {
 				t.Fatal(err)
