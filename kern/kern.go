@@ -262,6 +262,7 @@ func (k *Kernel) openPath() (*Path, error) {
 		return nil, err
 	}
 	k.atShutdown(loop.Close)
+	k.waker.waiting = device.Waiting
 	return &Path{
 		Engine: k.Engine, Local: device, Wire: sender, Loop: loop, MTU: sender.MTU,
 		workers: k.workers(k.cores), fragments: k.memory.fragments(), early: &k.early, arrived: &k.arrived, awake: k.waker.wake,

@@ -53,7 +53,10 @@ func setOffload(fd int) offload {
 
 // configure sets the MTU and brings the interface up.
 func configure(name string, c Config) error {
-	s, err := ioctlSocket()
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		s, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot configure %s: %w", name, err)
 	}
@@ -81,13 +84,4 @@ func configure(name string, c Config) error {
 		return fmt.Errorf("cannot bring %s up: %w", name, err)
 	}
 	return nil
-}
-
-// ioctlSocket opens a socket that interfaces are configured with.
-func ioctlSocket() (int, error) {
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if errors.Is(err, unix.EAFNOSUPPORT) {
-		s, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	}
-	return s, err
 }

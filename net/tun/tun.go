@@ -77,6 +77,17 @@ func (d *Device) Name() string { return d.name }
 // Malformed is how many packets the reader dropped because the kernel's description of them made no sense.
 func (d *Device) Malformed() uint64 { return d.malformed.Load() }
 
+// Waiting says whether packets wait for the reader.
+func (d *Device) Waiting() bool {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	if d.closed.Load() {
+		return false
+	}
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}, 0)
+	return n > 0
+}
+
 // Close removes the device, or this queue of it, and wakes a blocked reader. Further calls do nothing.
 func (d *Device) Close() error {
 	if !d.closed.CompareAndSwap(false, true) {
