@@ -23,10 +23,13 @@ import (
 // has the packet looked at again by the chain that it waits in, as if it came just now. Each knows no more than that something
 // is to be done: what, the others say. Without a listener the packets are dropped.
 //
-// Kept awake are, where these could miss something: while there are rules of others, which may have connections tracked and change addresses
-// behind divert, input and forward, and enter, because tracking joins fragments before divert sees them, and what waits goes on at a place that
-// is counted and would not pass an enter that came meanwhile; leave in IPv6, for the tunnels of segment routing; translated, while others
-// translate addresses.
+// Others are kept awake where these could miss something:
+//
+//	input, forward  while there are rules of others, which may change addresses behind divert
+//	enter           then, too: they may have connections tracked, which joins fragments before divert sees them. And a packet that waits
+//	                goes on at a place that is counted: it would not pass an enter that came meanwhile
+//	leave           in IPv6, for the tunnels of segment routing
+//	translated      while others translate addresses
 //
 // The rules do not become dormant again: the kernel routes as slowly when routing rules have gone, and connections go on.
 
@@ -52,7 +55,10 @@ func dormantPlaces(f family, c Config, name string, divert exprs) []place {
 	case outChain:
 		return []place{
 			{chain: outChain, found: divert}, // for stray
-			{chain: outputChain, before: []exprs{rule(anyMark(), jump(markedChain))}, found: wake, after: []exprs{rule(f.carries(f.icmp()), jump(reportsChain))}},
+			{
+				chain: outputChain, before: []exprs{rule(anyMark(), jump(markedChain))}, found: wake,
+				after: []exprs{rule(f.carries(f.icmp()), jump(reportsChain))},
+			},
 			{chain: divertChain, before: append([]exprs{jump(inwardChain)}, unusual(f)...), found: wake},
 			{chain: errorsChain, found: wake, quoted: true},
 		}
