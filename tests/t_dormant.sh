@@ -98,6 +98,7 @@ end gwA gwB
 
 step "it comes in clear against a policy"
 begin
+sniffed wire
 stop gwB
 sniff siteA to-gwA inside "src net 10.12.0.0/24 or src net fd00:12::/64"
 for to in 10.11.0.1 fd00:11::1; do refuse at siteB ping -c 2 -i 0.2 -W 1 $to >/dev/null; done
@@ -105,6 +106,27 @@ sniffed inside
 equal "clear packets that got in" "$(wc -l <"$work/inside")" 0
 [ "$(routed gwA)" -gt 0 ] || fail "no routing rules at gwA"
 stop gwA
+
+step "rules of others give it such an address behind ours"
+at gwA ip route add 10.77.0.0/24 via 10.11.0.1
+for hook in prerouting forward; do
+	rewrite="table ip rewrite { chain way { type filter hook $hook priority 0; ip daddr 10.77.0.1 ip daddr set 10.11.0.1; }; }"
+	for when in before after; do
+		[ $when = after ] || at gwA nft "$rewrite"
+		begin
+		sniffed wire
+		stop gwB
+		[ $when = before ] || at gwA nft "$rewrite"
+		wait_for 5 at gwA nft list chain ip kipsec forward || fail "gwA does not see a rule at hook $hook that comes $when it"
+		sniff siteA to-gwA inside "src net 10.12.0.0/24"
+		refuse at siteB ping -c 2 -i 0.2 -W 1 10.77.0.1 >/dev/null
+		sniffed inside
+		equal "clear packets that got in" "$(wc -l <"$work/inside")" 0
+		stop gwA
+		at gwA nft delete table ip rewrite
+	done
+done
+at gwA ip route del 10.77.0.0/24
 
 step "nobody is there any more who could wake them"
 begin
