@@ -1,8 +1,8 @@
 // Package nfq answers the kernel's questions about queued packets: an NFQUEUE listener over a netlink socket.
 //
 // The rules of package nft queue the clear packets that a policy may forbid; kern runs a Queue whose handler is the
-// engine's policy check. Each packet gets one of two verdicts, and none is ever changed but for its mark. Both address families come
-// through one queue. Whatever goes wrong means drop: no listener, a full queue, a full socket, a message that makes no sense.
+// engine's policy check. Each packet is dropped, passes, or is looked at once more by the rules that queued it; none is ever changed but
+// for its mark. Both address families come through one queue. Whatever goes wrong means drop: no listener, a full queue, a full socket, a message that makes no sense.
 //
 // The package knows nothing of IPsec and parses no packet. Reading and answering allocate nothing per packet: up to 32
 // packets are read by one system call and answered by another, and neighbours with one verdict share one answer.
@@ -46,7 +46,8 @@ type Info struct {
 	Family uint8
 	// Hook is the netfilter hook. With our rules: unix.NF_INET_LOCAL_IN and unix.NF_INET_FORWARD for packets that came in
 	// in clear, unix.NF_INET_POST_ROUTING for packets about to leave in clear that cannot be diverted; where NAT is,
-	// unix.NF_INET_LOCAL_OUT and unix.NF_INET_PRE_ROUTING for those that may have to be.
+	// unix.NF_INET_LOCAL_OUT and unix.NF_INET_PRE_ROUTING for those that may have to be; while the rules are dormant, these two for those that
+	// need all of them.
 	Hook uint8
 	// InDev and OutDev are interface indices; 0 where there is none.
 	InDev, OutDev uint32

@@ -174,11 +174,7 @@ func (t *Table) routes() error {
 // complete makes all base chains, and then has those two do what they are for: nothing is marked before there is what looks at marks.
 // No chain goes away, or the kernel would drop what waits in queues.
 func (t *Table) complete() error {
-	err := t.transact(func(tx *nftables.Conn, f family) {
-		for _, b := range baseChains(f, t.config, t.has, false) {
-			addBase(tx, table(f, TableName), b)
-		}
-	})
+	err := t.transact(func(tx *nftables.Conn, f family) { t.addBases(tx, f, TableName) })
 	if err != nil {
 		return err
 	}
@@ -209,11 +205,7 @@ func (t *Table) fills(direction string) (steps []step) {
 // fitOthers makes the base chains that are kept awake because of rules of others, and what depends on those later.
 func (t *Table) fitOthers() error {
 	err := t.transact(func(tx *nftables.Conn, f family) {
-		for _, b := range baseChains(f, t.config, t.has, true) {
-			if b.sleepless(f, t.config) {
-				addBase(tx, table(f, TableName), b)
-			}
-		}
+		t.addBases(tx, f, TableName)
 		fillAgain(tx, f, t.config, t.has)
 	})
 	if err != nil {

@@ -36,7 +36,7 @@ func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
 	n.mid.Sh("ip link set enc0 up")
 	n.mid.Do(func() (err error) {
 		cfg := rules
-		cfg.Dormant, cfg.Waking = true, 27501
+		cfg.Dormant = true
 		cfg.Routes = func() error {
 			if s.fail.Load() {
 				return errors.New("no routes today")
@@ -57,7 +57,7 @@ func (n *net3) sleep(t *testing.T, change func(*nft.Config)) *sleeper {
 func (s *sleeper) listen(t *testing.T) {
 	var queue *nfq.Queue
 	s.mid.Do(func() (err error) {
-		queue, err = nfq.Open(nfq.Config{Number: 27501})
+		queue, err = nfq.Open(nfq.Config{Number: rules.Waking})
 		return err
 	})
 	done := make(chan error, 1)
@@ -107,12 +107,12 @@ func TestFirstPacketWakes(t *testing.T) {
 		{name: "forwarded, many sets", Selectors: manyShapes(out), send: pings("left", "10.2.0.1"), enc0: "10.1.0.1 10.2.0.1"},
 		{name: "sent", Selectors: out, send: pings("mid", "10.2.0.1"), enc0: "10.2.0.2 10.2.0.1"},
 		{name: "sent, IPv6", Selectors: out, send: pings("mid", "fd02::1"), enc0: "fd02::2 fd02::1"},
-		{name: "arrives", Selectors: in, send: pings("left", "10.1.0.2"), queue: 27497},
-		{name: "arrives, IPv6", Selectors: in, send: pings("left", "fd01::2"), queue: 27497},
-		{name: "arrives, tracked", Selectors: in, others: nft.Others{Any: true}, send: pings("left", "10.1.0.2"), queue: 27497},
-		{name: "arrives for others", Selectors: in, send: pings("left", "10.2.0.1"), queue: 27497},
-		{name: "arrives for others, IPv6", Selectors: in, send: pings("left", "fd02::1"), queue: 27497},
-		{name: "arrives in fragments", Selectors: in, send: pings("left", "10.1.0.2 -s 3000"), queue: 27498},
+		{name: "arrives", Selectors: in, send: pings("left", "10.1.0.2"), queue: rules.Queue},
+		{name: "arrives, IPv6", Selectors: in, send: pings("left", "fd01::2"), queue: rules.Queue},
+		{name: "arrives, tracked", Selectors: in, others: nft.Others{Any: true}, send: pings("left", "10.1.0.2"), queue: rules.Queue},
+		{name: "arrives for others", Selectors: in, send: pings("left", "10.2.0.1"), queue: rules.Queue},
+		{name: "arrives for others, IPv6", Selectors: in, send: pings("left", "fd02::1"), queue: rules.Queue},
+		{name: "arrives in fragments", Selectors: in, send: pings("left", "10.1.0.2 -s 3000"), queue: rules.Fragments},
 		{name: "an ICMP error", Selectors: nft.Selectors{Out: pairs("10.2.0.1 10.1.0.1")}, send: pings("left", "10.2.0.1 -t 1"), enc0: "10.1.0.2 10.1.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestNobodyWakes(t *testing.T) {
 	}
 }
 
-// Whatever else needs the rules wakes them before it acts: sockets with a policy, ports of ESP in UDP, somebody who touched the table.
+// What else needs the rules wakes them before it acts: who asks for it, ports of ESP in UDP, somebody who touched the table.
 func TestCallsWake(t *testing.T) {
 	n := newNet(t)
 	forwarded := nft.Selectors{Out: pairs("10.1.0.1 10.2.0.1")}
@@ -371,7 +371,7 @@ func TestWaitingFragmentsPassEnter(t *testing.T) {
 		cfg.Selectors = nft.Selectors{In: pairs("10.1.0.1 10.1.0.2")}
 	})
 	s.listen(t)
-	asked := newAnswer(t, n.mid, 27498)
+	asked := newAnswer(t, n.mid, rules.Fragments)
 	ping(n.left, "10.1.0.2 -s 3000")
 	if got := asked.asked.Load(); got != 3 {
 		t.Errorf("asked about %d fragments, want 3", got)

@@ -26,7 +26,7 @@ import (
 const patience = 200 * time.Millisecond
 
 var (
-	rules  = nft.Config{Device: "enc0", Queue: 27497, Beside: 27499, Fragments: 27498, Unsure: 27500}
+	rules  = nft.Config{Device: "enc0", Queue: 27497, Beside: 27499, Fragments: 27498, Unsure: 27500, Waking: 27501}
 	routes = route.Config{Device: "enc0", Divert: nft.MarkDivert, Return: nft.MarkReturn, Forward: nft.MarkForward}
 )
 

@@ -58,16 +58,16 @@ func sameBits(a, b []byte) uint8 {
 // then their beginnings.
 func inHull(f family, h *hull) exprs {
 	size := uint32(f.size)
-	src := prefixWords(f.offset, h.at[:size], h.bits.src)
-	dst := prefixWords(f.offset+size, h.at[size:2*size], h.bits.dst)
-	return rule(slices.Concat(src[:min(1, len(src))], dst[:min(1, len(dst))], src[min(1, len(src)):], dst[min(1, len(dst)):])...)
+	srcEnd, src := prefixWords(f.offset, h.at[:size], h.bits.src)
+	dstEnd, dst := prefixWords(f.offset+size, h.at[size:2*size], h.bits.dst)
+	return rule(srcEnd, dstEnd, src, dst)
 }
 
-// prefixWords matches packets with an address at an offset of the IP header that begins with the first n bits of another, in parts
-// that each look at as many bytes as the kernel compares at once: the last word of the prefix, the first and those between.
-func prefixWords(at uint32, address []byte, n uint8) (all []exprs) {
+// prefixWords matches packets with an address at an offset of the IP header that begins with the first n bits of another: its end is
+// the last word of the prefix, the rest the words before. Each looks at as many bytes as the kernel compares at once.
+func prefixWords(at uint32, address []byte, n uint8) (end, rest exprs) {
 	if n == 0 {
-		return nil
+		return nil, nil
 	}
 	word := func(i uint32, bits uint8) exprs {
 		at, want := at+4*i, address[4*i:4*i+4]
@@ -80,11 +80,10 @@ func prefixWords(at uint32, address []byte, n uint8) (all []exprs) {
 		return masked(at, mask, want)
 	}
 	last := uint32(n-1) / 32
-	all = append(all, word(last, n-uint8(32*last)))
 	for i := range last {
-		all = append(all, word(i, 32))
+		rest = append(rest, word(i, 32)...)
 	}
-	return all
+	return word(last, n-uint8(32*last)), rest
 }
 
 // place is a chain in which packets are looked up in all sets of a chain of Table, and what happens to those that are found.

@@ -102,7 +102,11 @@ func baseChains(f family, c Config, has features, dormant bool) []baseChain {
 			append(leave, rule(f.mayStray(), toOther(c.Device), jump(strayChain)))},
 		{translatedChain, nftables.ChainTypeFilter, nftables.ChainHookPostrouting, 120, translated},
 	}
-	return besideNAT(chains, f, c, has)
+	chains = besideNAT(chains, f, c, has)
+	if dormant {
+		chains = slices.DeleteFunc(chains, func(b baseChain) bool { return !b.sleepless(f, c) })
+	}
+	return chains
 }
 
 // sideChains are what the base chains jump to, beside what places says and what belongs to UDP and to sockets. Chains for marked
@@ -193,12 +197,18 @@ func reports(f family, chain string) (rules []exprs) {
 	return rules
 }
 
-// addFixed appends to a transaction what makes a table anew. The chains of places are there and empty.
-func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has features, off map[string]bool, dormant bool) {
-	tx.AddTable(t)
-	tx.DelTable(t)
-	tx.AddTable(t)
-	set := newSet(t, protocolSet, nftables.TypeInetProto)
+// addFixed appends to a transaction what makes the table of a name anew. The chains of places are there and empty.
+func (t *Table) addFixed(tx *nftables.Conn, f family, name string) {
+	t.addSides(tx, f, table(f, name))
+	t.addBases(tx, f, name)
+}
+
+// addSides makes a table anew that no packet comes to.
+func (t *Table) addSides(tx *nftables.Conn, f family, to *nftables.Table) {
+	tx.AddTable(to)
+	tx.DelTable(to)
+	tx.AddTable(to)
+	set := newSet(to, protocolSet, nftables.TypeInetProto)
 	_ = tx.AddSet(set, []nftables.SetElement{
 		{Key: []byte{unix.IPPROTO_ESP}}, {Key: []byte{unix.IPPROTO_AH}}, {Key: []byte{unix.IPPROTO_COMP}},
 	}) // fails for anonymous sets only
@@ -207,26 +217,28 @@ func addFixed(tx *nftables.Conn, t *nftables.Table, f family, c Config, has feat
 		for _, header := range strayHeaders {
 			elements = append(elements, nftables.SetElement{Key: []byte{header}})
 		}
-		_ = tx.AddSet(newSet(t, straySet, nftables.TypeInetProto), elements)
+		_ = tx.AddSet(newSet(to, straySet, nftables.TypeInetProto), elements)
 	}
-	side := sideChains(f, c, has)
+	side := sideChains(f, t.config, t.has)
 	for _, name := range slices.Concat([]string{outChain, inChain, errorsChain, unsureChain, unsureErrorsChain, forgetChain,
 		udpChain, senderChain, receiverChain, acceptingChain, portsChain, inwardChain}, slices.Sorted(maps.Keys(side))) {
-		tx.AddChain(&nftables.Chain{Table: t, Name: name})
+		tx.AddChain(&nftables.Chain{Table: to, Name: name})
 	}
-	addSwitches(tx, t, f, off)
-	addInUDP(tx, t, f)
-	fillPorts(tx, t, f, false)
+	addSwitches(tx, to, f, t.off)
+	addInUDP(tx, to, f)
+	fillPorts(tx, to, f, false)
 	for name, rules := range side {
 		for _, r := range rules {
-			tx.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Table: t, Name: name}, Exprs: r})
+			tx.AddRule(&nftables.Rule{Table: to, Chain: &nftables.Chain{Table: to, Name: name}, Exprs: r})
 		}
 	}
-	addSockets(tx, t, f, c, has)
-	for _, b := range baseChains(f, c, has, dormant) {
-		if !dormant || b.sleepless(f, c) {
-			addBase(tx, t, b)
-		}
+	addSockets(tx, to, f, t.config, t.has)
+}
+
+// addBases makes the base chains of a table that are to be there now, with their rules.
+func (t *Table) addBases(tx *nftables.Conn, f family, name string) {
+	for _, b := range baseChains(f, t.config, t.has, t.dormant) {
+		addBase(tx, table(f, name), b)
 	}
 }
 

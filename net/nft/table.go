@@ -194,7 +194,7 @@ func (t *Table) makeAnew() error {
 // addTables makes the tables of the chains, with rules that pick everything or nothing.
 func (t *Table) addTables(tx *nftables.Conn, all chains, wide bool) {
 	for _, f := range t.has.families {
-		addFixed(tx, table(f, all[0].table), f, t.config, t.has, t.off, t.dormant)
+		t.addFixed(tx, f, all[0].table)
 	}
 	for _, c := range all {
 		c.fill(tx, wide, nil)

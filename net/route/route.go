@@ -24,6 +24,8 @@
 // A rule that is added goes behind those of its number, so that Install adds that one a second time and deletes the
 // first, and likewise others of the same number; at no moment is there none, and after Remove all is what it was.
 //
+// The rules come with the first packet that needs them: Linux looks packets up more slowly from then on.
+//
 // Everything happens in the network namespace of the calling thread, over rtnetlink; no other interface's settings and no
 // host-wide ones are touched. Package nft sets the marks. Callers are kern and `kipsecd -cleanup`.
 package route
